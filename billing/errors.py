@@ -1,0 +1,103 @@
+"""The one tree of domain errors. Each carries a kind; the edge maps kinds to statuses in one place.
+
+BillingError
+  InvalidInput          what the caller sent cannot be accepted; the sentence says what, where and what to do
+  NotFound              the thing named does not exist for this caller
+  Conflict              it exists already, or its state does not allow this
+  Forbidden             the caller is known and may not
+  Unauthenticated       the caller is not known
+  Exhausted             a limit, a balance or a buffer is used up for now
+  Unavailable           something this needs cannot be reached now; nothing was lost
+    SpoolFull           the local durable log has no room: nothing is served unmetered
+    UpstreamUnreachable no connection to the engine, and zero reply bytes have come
+    UpstreamTimeout     the engine did not answer in time
+    UpstreamBroken      the engine's reply broke off or was not HTTP
+  Misconfigured         settings or files contradict themselves; the process does not start
+"""
+
+from typing import ClassVar
+
+
+class BillingError(Exception):
+    """Root of every error this project raises on purpose; ``kind`` is its machine-readable name."""
+
+    kind: ClassVar[str] = "internal"
+
+
+class InvalidInput(BillingError):
+    """What the caller sent cannot be accepted.
+
+    ``param`` names the field in the caller's own words (``messages[0].role``), or is None when the whole is meant.
+    """
+
+    kind = "invalid_input"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class NotFound(BillingError):
+    """The thing named does not exist for this caller."""
+
+    kind = "not_found"
+
+
+class Conflict(BillingError):
+    """It exists already, or its state does not allow this."""
+
+    kind = "conflict"
+
+
+class Forbidden(BillingError):
+    """The caller is known and may not."""
+
+    kind = "forbidden"
+
+
+class Unauthenticated(BillingError):
+    """The caller is not known."""
+
+    kind = "unauthenticated"
+
+
+class Exhausted(BillingError):
+    """A limit, a balance or a buffer is used up for now."""
+
+    kind = "exhausted"
+
+
+class Unavailable(BillingError):
+    """Something this needs cannot be reached now; nothing was lost."""
+
+    kind = "unavailable"
+
+
+class SpoolFull(Unavailable):
+    """The local durable log has no room: nothing is served unmetered."""
+
+    kind = "spool_full"
+
+
+class UpstreamUnreachable(Unavailable):
+    """No connection to the engine, and zero reply bytes have come."""
+
+    kind = "upstream_unreachable"
+
+
+class UpstreamTimeout(Unavailable):
+    """The engine did not answer in time."""
+
+    kind = "upstream_timeout"
+
+
+class UpstreamBroken(Unavailable):
+    """The engine's reply broke off or was not HTTP."""
+
+    kind = "upstream_broken"
+
+
+class Misconfigured(BillingError):
+    """Settings or files contradict themselves; the process does not start."""
+
+    kind = "misconfigured"

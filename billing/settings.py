@@ -1,0 +1,95 @@
+"""Settings: one frozen value, made once at the edge from the environment and command line, checked whole, passed in.
+
+No other file reads the environment. Units stand last in a name.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from billing.errors import Misconfigured
+
+MIB = 1 << 20
+
+
+class Durability(StrEnum):
+    """When a reply's record must be on disk (P2)."""
+
+    BEFORE_REPLY = "before_reply"
+    AFTER_REPLY = "after_reply"
+
+
+class GatewaySettings(msgspec.Struct, frozen=True):
+    """Limits and timeouts of the data plane."""
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    workers: int = 2
+    durability: Durability = Durability.BEFORE_REPLY
+    request_body_bytes_max: int = 10 * MIB
+    request_header_bytes_max: int = 64 * 1024
+    request_header_count_max: int = 100
+    request_body_timeout_s: float = 30.0
+    connect_timeout_s: float = 2.0
+    reply_head_timeout_s: float = 600.0
+    reply_idle_timeout_s: float = 300.0
+    reply_body_bytes_max: int = 64 * MIB
+    hang_up_grace_s: float = 0.25
+    drain_after_finish_s: float = 2.0
+    progress_interval_s: float = 1.0
+    tokenize_timeout_s: float = 2.0
+    connections_idle_per_backend_max: int = 256
+    connection_idle_s: float = 4.0
+    directory_poll_interval_s: float = 0.5
+    directory_stale_max_s: float = 900.0
+    drain_on_stop_s: float = 30.0
+
+
+class SpoolSettings(msgspec.Struct, frozen=True):
+    """Size and life of the local durable log."""
+
+    bytes_max: int = 512 * MIB
+    reserve_bytes: int = 16 * MIB
+    segment_bytes_max: int = 16 * MIB
+    retention_s: float = 72 * 3600.0
+
+
+class RecorderSettings(msgspec.Struct, frozen=True):
+    """How the recorder batches."""
+
+    batch_records_max: int = 2000
+    poll_interval_s: float = 0.05
+    retry_delay_s: float = 0.5
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Everything a process needs to know, complete. ``database_url`` None means: start the embedded engine."""
+
+    data_dir: Path = Path(".billing")
+    database_url: str | None = None
+    redis_url: str | None = None
+    gateway: GatewaySettings = GatewaySettings()
+    spool: SpoolSettings = SpoolSettings()
+    recorder: RecorderSettings = RecorderSettings()
+
+    @property
+    def spool_dir(self) -> Path:
+        """Where this host's spools live, one folder each."""
+        return self.data_dir / "spool"
+
+
+def check(settings: Settings) -> Settings:
+    """The same settings, or ``Misconfigured`` listing every contradiction at once."""
+    faults = []
+    if not 1 <= settings.gateway.workers <= 64:  # noqa: PLR2004 - one machine
+        faults.append(f"workers must be 1 to 64, got {settings.gateway.workers}")
+    if not 0 <= settings.gateway.port <= 65535:  # noqa: PLR2004 - TCP
+        faults.append(f"port must be 0 to 65535, got {settings.gateway.port}")
+    if settings.spool.reserve_bytes >= settings.spool.bytes_max:
+        faults.append("spool reserve must be smaller than the spool's size limit")
+    if settings.database_url is not None and not settings.database_url.startswith(("postgres://", "postgresql://")):
+        faults.append("DATABASE_URL must start with postgresql://")
+    if faults:
+        raise Misconfigured("; ".join(faults))
+    return settings
