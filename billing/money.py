@@ -57,7 +57,9 @@ def exponent(currency: str) -> int:
 def check_currency(code: str, where: str) -> str:
     """An ISO 4217 code as it must be written; raises ``InvalidInput`` naming ``where``."""
     if len(code) != _CURRENCY_LENGTH or not code.isascii() or not code.isupper() or not code.isalpha():
-        raise InvalidInput(f"{where}: {code!r} is not a currency code; write three capital letters, for example USD", where)
+        raise InvalidInput(
+            f"{where}: {code!r} is not a currency code; write three capital letters, for example USD", where
+        )
     return code
 
 
@@ -72,7 +74,9 @@ def parse_price(text: str, where: str) -> Decimal:
     try:
         price = Decimal(text)
     except InvalidOperation:
-        raise InvalidInput(f'{where}: {text!r} is not a decimal number; write for example "0.25"', where) from None
+        raise InvalidInput(
+            f'{where}: {text!r} is not a decimal number; write for example "0.25"', where
+        ) from None
     if price < 0 or price.is_signed():
         raise InvalidInput(f"{where}: a price cannot be negative, got {text}", where)
     if price > PRICE_MAX:

@@ -88,7 +88,9 @@ def check(settings: Settings) -> Settings:
         faults.append(f"port must be 0 to 65535, got {settings.gateway.port}")
     if settings.spool.reserve_bytes >= settings.spool.bytes_max:
         faults.append("spool reserve must be smaller than the spool's size limit")
-    if settings.database_url is not None and not settings.database_url.startswith(("postgres://", "postgresql://")):
+    if settings.database_url is not None and not settings.database_url.startswith(
+        ("postgres://", "postgresql://")
+    ):
         faults.append("DATABASE_URL must start with postgresql://")
     if faults:
         raise Misconfigured("; ".join(faults))

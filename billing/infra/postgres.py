@@ -1,0 +1,115 @@
+"""Postgres at the edge: one engine, explicit transactions, one role per process.
+
+Every statement stands in a ``store.py``; this file only says how a transaction begins and ends. A transaction is begun
+explicitly, because a COPY as the first statement on a lazily begun SQLAlchemy session runs in autocommit (traps.md 1).
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from sqlalchemy import MetaData, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from billing.errors import Misconfigured, Unavailable
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+"""The tables of every noun register here, so that Alembic compares one whole."""
+
+ROLES = ("gateway", "recorder", "control", "portal")
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 60.0
+POOL_SIZE = 5
+_CONNECTION_LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError,
+                    asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError, asyncpg.InterfaceError, TimeoutError)  # fmt: skip
+
+Connection = AsyncConnection
+"""What a store receives: a connection inside a transaction that its caller began and will end."""
+
+
+class Database:
+    """A pool of connections to one Postgres under one role."""
+
+    def __init__(self, url: str, *, role: str | None = None, pool_size: int = POOL_SIZE) -> None:
+        if role is not None and role not in ROLES:
+            raise Misconfigured(f"{role!r} is not one of the roles {', '.join(ROLES)}")
+        settings = {"application_name": f"billing-{role or 'owner'}", "timezone": "UTC"}
+        if role is not None:
+            settings["role"] = role
+        self._role = role
+        self._engine: AsyncEngine = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_pre_ping=True,
+            connect_args={
+                "timeout": CONNECT_TIMEOUT_S,
+                "command_timeout": COMMAND_TIMEOUT_S,
+                "server_settings": settings,
+            },
+        )
+
+    def __repr__(self) -> str:
+        return f"<Database role={self._role or 'owner'} {self._engine.pool.status()}>"
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Raises ``Unavailable`` when Postgres cannot be reached or goes away; nothing was committed then, unless the
+        connection was lost during the commit itself, which is why every write is idempotent by its id.
+        """
+        try:
+            async with self._engine.connect() as connection:
+                transaction = await connection.begin()
+                # SQLAlchemy's begin sends nothing: asyncpg begins at its first own statement. A COPY is not one.
+                await connection.execute(text("SELECT 1"))
+                try:
+                    yield connection
+                except BaseException:
+                    await transaction.rollback()
+                    raise
+                await transaction.commit()
+        except (OperationalError, InterfaceError) as fault:
+            raise Unavailable(f"Postgres cannot be reached: {_reason(fault)}") from fault
+        except DBAPIError as fault:
+            if fault.connection_invalidated or isinstance(fault.orig, _CONNECTION_LOST):
+                raise Unavailable(f"Postgres went away: {_reason(fault)}") from fault
+            raise
+        except _CONNECTION_LOST as fault:
+            raise Unavailable(f"Postgres cannot be reached: {fault or type(fault).__name__}") from fault
+
+    async def close(self) -> None:
+        """Close every pooled connection."""
+        await self._engine.dispose()
+
+
+async def driver(connection: Connection) -> Any:
+    """The asyncpg connection inside the present transaction, for ``unnest`` and COPY."""
+    raw = await connection.get_raw_connection()
+    return raw.driver_connection
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The URL with SQLAlchemy's driver name: ``postgresql://…`` becomes ``postgresql+asyncpg://…``."""
+    return re.sub(r"^postgres(ql)?(\+asyncpg)?://", "postgresql+asyncpg://", url)
+
+
+def asyncpg_url(url: str) -> str:
+    """The URL as asyncpg itself reads it."""
+    return re.sub(r"^postgres(ql)?(\+asyncpg)?://", "postgresql://", url)
+
+
+def _reason(fault: DBAPIError) -> str:
+    return str(fault.orig).strip().split("\n", maxsplit=1)[0]

@@ -1,0 +1,148 @@
+"""The facts that a gateway writes about one request, and the usage record they add up to.
+
+``Opened`` is written before the first byte goes to an engine, ``Progress`` at most once a second per stream, ``Closed``
+when the outcome is known. The recorder joins them into one :class:`UsageRecord` per id (P1). No text of a prompt or an
+answer is in any of them (P13). They are stored as msgpack arrays: fields may be appended with a default, never moved.
+"""
+
+import hashlib
+from uuid import UUID
+
+import msgspec
+
+from billing.ids import instant_of
+from billing.tokens.usage import UNKNOWN, Outcome, TokenUsage
+
+SCHEMA_VERSION = 1
+
+TAGS_MAX = 16
+TAG_BYTES_MAX = 128
+
+
+class Opened(msgspec.Struct, frozen=True, array_like=True, tag="open"):
+    """A request was admitted and is about to go to an engine. ``id`` is the usage id, a UUIDv7 made at arrival."""
+
+    id: UUID
+    tenant_id: UUID
+    project_id: UUID | None
+    key_id: UUID
+    model: str
+    """The public model name that the caller asked for, resolved from an alias: what is priced."""
+    backend_id: UUID
+    engine: str
+    operation: str
+    """``chat``, ``completions`` or ``embeddings``."""
+    stream: bool
+    input_estimate: int | None = None
+    """Tokens of input guessed from the body's size; shown, never billed, when no count ever came."""
+    end_user: str | None = None
+    idempotency_key: str | None = None
+    tags: dict[str, str] = {}
+    service_tier: str = "standard"
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
+    """What is known of a stream so far, from the engine's running counts."""
+
+    id: UUID
+    usage: TokenUsage
+    duration_us: int
+    ttft_us: int | None = None
+
+
+class Closed(msgspec.Struct, frozen=True, array_like=True, tag="close"):
+    """How a request ended and what it used. Durations are microseconds since arrival."""
+
+    id: UUID
+    outcome: Outcome
+    status: int
+    """The HTTP status that the caller was sent; 499 when the caller left before any was."""
+    usage: TokenUsage
+    duration_us: int
+    ttft_us: int | None = None
+    """Arrival to the first generated token seen (reasoning or answer)."""
+    itl_us: int | None = None
+    """Mean time per output token after the first: (last − first) / (n − 1)."""
+    response_model: str | None = None
+    response_id: str | None = None
+    error: str | None = None
+    """A short code of our own (``upstream_timeout``), never text of the engine."""
+
+
+Entry = Opened | Progress | Closed
+
+
+class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One request, once: the durable fact that everything else is computed from. It holds no price and no cost."""
+
+    opened: Opened
+    outcome: Outcome
+    status: int
+    usage: TokenUsage
+    duration_us: int | None
+    ttft_us: int | None
+    itl_us: int | None
+    response_model: str | None
+    response_id: str | None
+    error: str | None
+
+    @property
+    def id(self) -> UUID:
+        """The usage id."""
+        return self.opened.id
+
+    @property
+    def at_us(self) -> int:
+        """The record's time: the time inside its id, in microseconds. Bucket, period and price follow it."""
+        return instant_of(self.opened.id)
+
+
+def settle(opened: Opened, closed: Closed) -> UsageRecord:
+    """The record of a request whose end is known; raises ``ValueError`` when the two ids differ."""
+    if opened.id != closed.id:
+        raise ValueError(f"close entry {closed.id} does not belong to open entry {opened.id}")
+    return UsageRecord(
+        opened=opened,
+        outcome=closed.outcome,
+        status=closed.status,
+        usage=closed.usage,
+        duration_us=closed.duration_us,
+        ttft_us=closed.ttft_us,
+        itl_us=closed.itl_us,
+        response_model=closed.response_model,
+        response_id=closed.response_id,
+        error=closed.error,
+    )
+
+
+INTERRUPTED_STATUS = 0
+"""Nobody knows what status the caller saw when the gateway died."""
+
+
+def interrupt(opened: Opened, progress: Progress | None) -> UsageRecord:
+    """The record of a request whose gateway died: the last progress, and null for what is not known."""
+    usage = progress.usage if progress else TokenUsage(UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
+    return UsageRecord(
+        opened=opened,
+        outcome=Outcome.INTERRUPTED,
+        status=INTERRUPTED_STATUS,
+        usage=usage,
+        duration_us=progress.duration_us if progress else None,
+        ttft_us=progress.ttft_us if progress else None,
+        itl_us=None,
+        response_model=None,
+        response_id=None,
+        error="gateway_died",
+    )
+
+
+def payload_hash(record: UsageRecord) -> bytes:
+    """16 bytes of SHA-256 over the record's canonical bytes: equal is a duplicate, different is a conflict."""
+    return hashlib.sha256(_encode(record)).digest()[:16]
+
+
+_encode = msgspec.msgpack.Encoder(order="sorted").encode
+encode_entry = msgspec.msgpack.Encoder().encode
+"""Bytes of an entry, as they stand in a spool."""
+decode_entry = msgspec.msgpack.Decoder(Entry).decode
+"""The entry of its bytes; raises ``msgspec.DecodeError`` on anything else."""

@@ -1,0 +1,97 @@
+"""What a request used, and how each count was obtained (P3, P4).
+
+Record fields contain one another: ``input`` ⊇ ``cached_input`` and ``cache_write``, ``output`` ⊇ ``reasoning``
+(the OpenTelemetry GenAI reading; protocols.md §0). Disjoint, priced quantities are made from them by
+:func:`billing.tokens.components.components`. An unknown count is None, never 0.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+COUNT_MAX = 2**53
+"""No single request uses more; a larger number in a reply is a broken engine, not usage."""
+
+
+class Provenance(StrEnum):
+    """How a count was obtained, strongest first."""
+
+    REPORTED = "reported"
+    """The engine's own final usage."""
+    RUNNING = "running"
+    """A running count of the engine (continuous usage, per-token timings), the last that came."""
+    COUNTED = "counted"
+    """A tokenizer, the engine's or a local one."""
+    ESTIMATED = "estimated"
+    """A guess with a written method."""
+
+
+class Outcome(StrEnum):
+    """How a request ended (P1)."""
+
+    COMPLETE = "complete"
+    CLIENT_CLOSED = "client_closed"
+    UPSTREAM_ERROR = "upstream_error"
+    TRUNCATED = "truncated"
+    INTERRUPTED = "interrupted"
+
+
+class Count(msgspec.Struct, frozen=True, array_like=True):
+    """A number of tokens with how it is known: ``value`` None is unknown, and then there is no provenance."""
+
+    value: int | None = None
+    provenance: Provenance | None = None
+    method: str = ""
+
+    def __str__(self) -> str:
+        return "unknown" if self.value is None else f"{self.value} {self.provenance} ({self.method})"
+
+
+UNKNOWN = Count()
+
+
+class TokenUsage(msgspec.Struct, frozen=True, array_like=True):
+    """The counts of one request."""
+
+    input: Count = UNKNOWN
+    cached_input: Count = UNKNOWN
+    cache_write: Count = UNKNOWN
+    output: Count = UNKNOWN
+    reasoning: Count = UNKNOWN
+
+
+NOTHING_USED = TokenUsage(
+    input=Count(0, Provenance.REPORTED, "no engine was reached"),
+    output=Count(0, Provenance.REPORTED, "no engine was reached"),
+)
+"""The usage of a request that never reached an engine (P1: ``upstream_error``, counts 0)."""
+
+_ORDER = tuple(Provenance)
+
+
+def weakest(usage: TokenUsage) -> Provenance | None:
+    """The weakest provenance among the counts that are known; None when input or output is unknown.
+
+    This one word stands in the rollup, because a plan's ``billable`` rule selects on it (billing-rules.md §5).
+    """
+    if usage.input.value is None or usage.output.value is None:
+        return None
+    known = (usage.input, usage.cached_input, usage.cache_write, usage.output, usage.reasoning)
+    return max((count.provenance for count in known if count.provenance is not None), key=_ORDER.index)
+
+
+def clamp(usage: TokenUsage) -> TokenUsage:
+    """The same usage with the containment rules enforced: a part larger than its whole is cut to it, and says so."""
+    return TokenUsage(
+        input=usage.input,
+        cached_input=_within(usage.cached_input, usage.input),
+        cache_write=_within(usage.cache_write, usage.input),
+        output=usage.output,
+        reasoning=_within(usage.reasoning, usage.output),
+    )
+
+
+def _within(part: Count, whole: Count) -> Count:
+    if part.value is None or whole.value is None or part.value <= whole.value:
+        return part
+    return Count(whole.value, part.provenance, f"{part.method}, clamped from {part.value}")
