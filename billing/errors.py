@@ -2,6 +2,8 @@
 
 BillingError
   InvalidInput          what the caller sent cannot be accepted; the sentence says what, where and what to do
+    TooLarge            it is larger than a limit with a name
+    HeadersTooLarge     the request's headers are
   NotFound              the thing named does not exist for this caller
   Conflict              it exists already, or its state does not allow this
   Forbidden             the caller is known and may not
@@ -37,10 +39,26 @@ class InvalidInput(BillingError):
         self.param = param
 
 
+class TooLarge(InvalidInput):
+    """What the caller sent is larger than a limit with a name."""
+
+    kind = "too_large"
+
+
+class HeadersTooLarge(InvalidInput):
+    """The request's headers are too many or too long."""
+
+    kind = "headers_too_large"
+
+
 class NotFound(BillingError):
-    """The thing named does not exist for this caller."""
+    """The thing named does not exist for this caller; ``param`` is the caller's word for it, if it has one."""
 
     kind = "not_found"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class Conflict(BillingError):

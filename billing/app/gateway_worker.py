@@ -1,0 +1,153 @@
+"""One gateway worker: the proxy with its real collaborators, as a Litestar application under uvicorn."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from typing import Any
+
+import uvicorn
+import uvloop
+from litestar import Litestar, MediaType, Request, Response, asgi, get
+from litestar.exceptions import HTTPException
+
+from billing.app.supervisor import read_settings
+from billing.directory.service import DirectoryService
+from billing.errors import InvalidInput, Misconfigured, NotFound
+from billing.gateway.mount import ProxyMount
+from billing.gateway.problem import problem
+from billing.gateway.protocol import limited_protocol
+from billing.gateway.proxy import Proxy
+from billing.gateway.tokenizer import BackendTokenizer
+from billing.gateway.upstream import UpstreamPool
+from billing.infra import log
+from billing.infra.postgres import Database
+from billing.infra.system import new_id, now_us
+from billing.metering.spool import Spool
+from billing.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+SNAPSHOT_NAME = "directory.json"
+KEEP_ALIVE_S = 75
+"""How long a client's idle connection is kept; above what official clients and proxies keep theirs."""
+
+
+def application(mount: ProxyMount, directory: DirectoryService, proxy: Proxy) -> Litestar:
+    """The worker's application: the proxied paths raw, health beside them."""
+
+    @get("/healthz", sync_to_thread=False, include_in_schema=False)
+    def healthz() -> dict[str, Any]:
+        """This process runs."""
+        return {"status": "ok", "worker": os.getpid()}
+
+    @get("/readyz", sync_to_thread=False, include_in_schema=False)
+    def readyz() -> Response[dict[str, Any]]:
+        """This process may be sent requests: it knows its callers."""
+        ready = not directory.stale()
+        content = {
+            "status": "ready" if ready else "directory is stale",
+            "worker": os.getpid(),
+            "directory_version": directory.snapshot.version,
+            "active": mount.active,
+            "requests": dict(proxy.counts),
+        }
+        return Response(content, status_code=200 if ready else 503)
+
+    return Litestar(
+        route_handlers=[asgi("/v1", is_mount=True, copy_scope=False)(mount.__call__), healthz, readyz],
+        exception_handlers={HTTPException: _in_dialect},
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+def _in_dialect(request: Request[Any, Any, Any], fault: HTTPException) -> Response[bytes]:
+    """Litestar's own errors (unknown path, wrong method) in the envelope that callers of this port read."""
+    unknown = fault.status_code == 404  # noqa: PLR2004 - HTTP
+    sentence = (
+        f"Unknown request URL: {request.method} {request.url.path}. Model requests are served under /v1."
+    )
+    answer = problem(NotFound(sentence) if unknown else InvalidInput(fault.detail))
+    return Response(answer.body, status_code=fault.status_code, media_type=MediaType.JSON)
+
+
+async def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve until SIGTERM; then finish what is open, within ``drain_on_stop_s``, and leave the spool whole."""
+    gateway = settings.gateway
+    if settings.database_url is None:
+        raise Misconfigured("a gateway worker needs DATABASE_URL")
+    settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.database_url, role="gateway", pool_size=1)
+    directory = DirectoryService(
+        database,
+        settings.spool_dir / SNAPSHOT_NAME,
+        now_us,
+        poll_interval_s=gateway.directory_poll_interval_s,
+        stale_max_s=gateway.directory_stale_max_s,
+    )
+    await directory.load()
+    following = asyncio.create_task(directory.follow())
+    upstream = UpstreamPool(
+        connect_timeout_s=gateway.connect_timeout_s,
+        head_timeout_s=gateway.reply_head_timeout_s,
+        idle_timeout_s=gateway.reply_idle_timeout_s,
+        connections_idle_max=gateway.connections_idle_per_backend_max,
+        connection_idle_s=gateway.connection_idle_s,
+    )
+    spool = Spool.create(settings.spool_dir, new_id(), settings.spool)
+    proxy = Proxy(
+        directory=directory,
+        upstream=upstream,
+        spool=spool,
+        tokenizer=BackendTokenizer(upstream, timeout_s=gateway.tokenize_timeout_s),
+        clock=now_us,
+        settings=gateway,
+    )
+    mount = ProxyMount(proxy, clock=now_us, new_id=new_id, settings=gateway)
+    try:
+        await _server(application(mount, directory, proxy), settings).serve(sockets=[listener])
+    finally:
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+        await upstream.close()
+        spool.shutdown()
+        await database.close()
+        _log.info("worker ended: %r", proxy)
+
+
+def _server(app: Litestar, settings: Settings) -> uvicorn.Server:
+    gateway = settings.gateway
+    config = uvicorn.Config(
+        app,
+        http=limited_protocol(gateway.request_header_bytes_max),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(gateway.drain_on_stop_s),
+    )
+    return uvicorn.Server(config)
+
+
+def main() -> None:
+    """Entry of the process: settings and the shared listening socket come as file descriptors."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--settings-fd", type=int, required=True)
+    arguments.add_argument("--socket-fd", type=int, required=True)
+    given = arguments.parse_args()
+    log.set_up()
+    settings = read_settings(given.settings_fd)
+    with socket.socket(fileno=given.socket_fd) as listener:
+        listener.setblocking(False)
+        uvloop.run(serve(settings, listener))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Keeps a gateway worker's snapshot up to date, and a copy of it on disk for a start without Postgres."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from billing.clock import MICROSECONDS_PER_SECOND, Clock
+from billing.directory import store
+from billing.directory.caller import Caller, Model, Target
+from billing.directory.snapshot import Snapshot, decode, encode
+from billing.errors import Unauthenticated, Unavailable
+from billing.infra.postgres import Database
+from billing.tenants import api_key
+
+_log = logging.getLogger(__name__)
+
+
+class DirectoryService:
+    """One worker's directory: poll with :meth:`follow`, ask :attr:`snapshot`, check :meth:`stale` before trusting it."""
+
+    def __init__(
+        self, database: Database, copy: Path, clock: Clock, *, poll_interval_s: float, stale_max_s: float
+    ) -> None:
+        self._database = database
+        self._copy = copy
+        self._clock = clock
+        self._poll_interval_s = poll_interval_s
+        self._stale_max_us = int(stale_max_s * MICROSECONDS_PER_SECOND)
+        self._fresh_us: int | None = None
+        self.snapshot = Snapshot()
+        self.failures = 0
+
+    def __repr__(self) -> str:
+        return f"<DirectoryService {self.snapshot!r} failures={self.failures}>"
+
+    def stale(self) -> bool:
+        """Whether Postgres has not confirmed the snapshot for longer than ``directory_stale_max``."""
+        return self._fresh_us is None or self._clock() - self._fresh_us > self._stale_max_us
+
+    def caller(self, authorization: bytes | None, now_us: int) -> Caller:
+        """Who an ``Authorization`` header stands for.
+
+        Raises ``Unauthenticated``, ``Forbidden`` for a suspended tenant, ``Unavailable`` while the directory is stale.
+        """
+        if authorization is None:
+            raise Unauthenticated("you didn't provide an API key; send it as Authorization: Bearer sk-…")
+        scheme, _, key = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise Unauthenticated("the Authorization header must be Bearer, a space and your API key")
+        fingerprint = api_key.fingerprint(key.strip())
+        if self.stale():
+            raise Unavailable("callers cannot be checked at the moment; try again shortly")
+        if fingerprint is None:
+            raise Unauthenticated("incorrect API key provided: it is not a key of this gateway")
+        return self.snapshot.caller(fingerprint.hex(), now_us)
+
+    def model(self, name: str) -> Model:
+        """The model of a name or alias; raises ``NotFound``."""
+        return self.snapshot.model(name)
+
+    def targets(self, model: Model) -> tuple[Target, ...]:
+        """Where a model can be asked for, best priority first."""
+        return self.snapshot.targets(model)
+
+    def models(self) -> list[Model]:
+        """Every model that something serves, by name."""
+        return self.snapshot.models()
+
+    async def load(self) -> None:
+        """The first load: from Postgres, else from the copy on disk, whose age then counts. Never raises for either."""
+        if not await self.refresh():
+            self._read_copy()
+
+    async def refresh(self) -> bool:
+        """Take in what changed; False, counted and logged, when Postgres did not answer."""
+        try:
+            async with self._database.transaction() as connection:
+                changes = await store.changes_since(connection, self.snapshot.version)
+        except Unavailable as fault:
+            self.failures += 1
+            if self.failures == 1 or self.failures % 60 == 0:
+                _log.warning("directory not refreshed (%d times): %s", self.failures, fault)
+            return False
+        self.failures = 0
+        self._fresh_us = self._clock()
+        if not changes.empty or changes.version != self.snapshot.version:
+            self.snapshot.apply(changes)
+            self._write_copy()
+        elif self._copy.exists():
+            os.utime(self._copy)
+        return True
+
+    async def follow(self) -> None:
+        """Refresh for ever, until cancelled; after a failure at the same pace, so that a return is noticed at once."""
+        while True:
+            await asyncio.sleep(self._poll_interval_s)
+            await self.refresh()
+
+    def _write_copy(self) -> None:
+        """Replaced as a whole; readable by its owner only, because it holds the backends' credentials."""
+        fresh = self._copy.with_name(f"{self._copy.name}.{os.getpid()}.new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(encode(self.snapshot.everything()))
+        fresh.replace(self._copy)
+
+    def _read_copy(self) -> None:
+        try:
+            data = self._copy.read_bytes()
+            age_us = self._clock() - int(self._copy.stat().st_mtime * MICROSECONDS_PER_SECOND)
+            self.snapshot.apply(decode(data))
+        except (OSError, ValueError) as fault:
+            _log.warning(
+                "no directory: Postgres does not answer and the copy on disk cannot be read: %s", fault
+            )
+            return
+        self._fresh_us = self._clock() - max(0, age_us)
+        _log.warning("directory read from the copy on disk: %r", self.snapshot)

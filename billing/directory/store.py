@@ -1,0 +1,45 @@
+"""The one query of the directory: every row that changed since a version, in one statement and so in one snapshot."""
+
+import msgspec
+from sqlalchemy import text
+
+from billing.directory.snapshot import Changes
+from billing.infra.postgres import Connection
+
+# One statement sees one state of the database: the version it returns is exactly that of the rows beside it.
+_CHANGES = text("""
+SELECT jsonb_build_object(
+  'version', (SELECT version FROM directory_version),
+  'tenants', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'id', id, 'slug', slug, 'status', status, 'version', version)), '[]') FROM tenant WHERE version > :since),
+  'projects', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'id', id, 'tenant_id', tenant_id, 'archived', archived_at IS NOT NULL, 'version', version)), '[]')
+      FROM project WHERE version > :since),
+  'keys', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'id', id, 'tenant_id', tenant_id, 'project_id', project_id, 'hash', encode(hash, 'hex'), 'tags', tags,
+      'expires_us', (extract(epoch FROM expires_at) * 1000000)::bigint, 'revoked', revoked_at IS NOT NULL,
+      'version', version)), '[]') FROM api_key WHERE version > :since),
+  'backends', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'id', id, 'name', name, 'url', url, 'engine', engine, 'credential', credential, 'concurrency', concurrency,
+      'archived', archived_at IS NOT NULL, 'version', version)), '[]') FROM backend WHERE version > :since),
+  'models', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'id', id, 'name', name, 'aliases', aliases, 'archived', archived_at IS NOT NULL,
+      'created_us', (extract(epoch FROM created_at) * 1000000)::bigint, 'version', version)), '[]')
+      FROM model WHERE version > :since),
+  'deployments', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'id', id, 'model_id', model_id, 'backend_id', backend_id, 'backend_model', backend_model, 'weight', weight,
+      'priority', priority, 'archived', archived_at IS NOT NULL, 'version', version)), '[]')
+      FROM deployment WHERE version > :since)
+)::text
+""")
+_VERSION = text("SELECT version FROM directory_version")
+
+_decode = msgspec.json.Decoder(Changes).decode
+
+
+async def changes_since(connection: Connection, version: int) -> Changes:
+    """Every row changed after ``version``, whole; ``Changes`` without rows when there is nothing new."""
+    present = (await connection.execute(_VERSION)).scalar_one()
+    if present == version:
+        return Changes(version=version)
+    return _decode((await connection.execute(_CHANGES, {"since": version})).scalar_one())

@@ -1,0 +1,87 @@
+"""What goes to the engine and what comes back from it, beside the body: request head, reply headers (pure)."""
+
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import msgspec
+
+from billing.errors import Misconfigured
+
+DESTINATIONS_CACHED_MAX = 4096
+
+# Passed on as they are. Everything else stays here: the caller's key, cookies, hop-by-hop headers, and whatever would
+# make an engine compress, replay or detach the reply (protocols.md §3, X-Conversation-Id).
+_REQUEST_HEADERS = (b"accept", b"user-agent", b"traceparent", b"tracestate")
+_REPLY_HEADERS_DROPPED = frozenset({
+    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+    b"content-length", b"date", b"server", b"x-request-id", b"set-cookie", b"access-control-allow-origin", b"alt-svc",
+    b"strict-transport-security", b"process-start-time-unix",
+})  # fmt: skip
+_FORBIDDEN_IN_HEADER = (b"\r", b"\n", b"\0")
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """Where a backend's URL points: an origin, and the path in front of the engine's own paths."""
+
+    host: str
+    port: int
+    tls: bool
+    base_path: str
+
+    @property
+    def authority(self) -> str:
+        """Host and port as the ``Host`` header says them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+@lru_cache(maxsize=DESTINATIONS_CACHED_MAX)
+def destination(url: str) -> Destination:
+    """The destination of a backend's URL; a closing ``/v1`` is taken off, since paths bring their own.
+
+    Raises ``Misconfigured`` when it is not an http or https URL with a host.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise Misconfigured(f"backend URL {url!r} must look like http://host:port")
+    tls = parts.scheme == "https"
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return Destination(parts.hostname, parts.port or (443 if tls else 80), tls, path)
+
+
+def request_head(
+    place: Destination,
+    path: str,
+    length: int,
+    headers: dict[bytes, bytes],
+    *,
+    request_id: str,
+    credential: str | None,
+) -> bytes:
+    """The head of a POST with a JSON body of ``length`` bytes, blank line included."""
+    lines = [
+        f"POST {place.base_path}{path} HTTP/1.1\r\nhost: {place.authority}\r\ncontent-type: application/json\r\n"
+        f"content-length: {length}\r\nx-request-id: {request_id}\r\n".encode()
+    ]
+    if credential is not None:
+        lines.append(f"authorization: Bearer {credential}\r\n".encode())
+    for name in _REQUEST_HEADERS:
+        value = headers.get(name)
+        if value is not None and not any(byte in value for byte in _FORBIDDEN_IN_HEADER):
+            lines.append(name + b": " + value + b"\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+def reply_headers(headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """The engine's reply headers that the caller may see, and the usage id as ``x-request-id``."""
+    kept = [pair for pair in headers if pair[0] not in _REPLY_HEADERS_DROPPED]
+    kept.append((b"x-request-id", request_id.encode()))
+    return kept
+
+
+def is_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a reply is a stream of server-sent events."""
+    return any(
+        name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers
+    )

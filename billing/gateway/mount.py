@@ -1,0 +1,166 @@
+"""The proxied paths as a raw ASGI application, mounted inside the Litestar application: any ASGI server can serve it.
+
+Litestar's own request handling is left aside here, because it costs more than the whole proxy (performance.md).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from litestar.types import Receive, Scope, Send
+
+from billing.clock import Clock
+from billing.errors import BillingError, HeadersTooLarge, InvalidInput, TooLarge
+from billing.gateway.ports import Headers, Request
+from billing.gateway.proxy import Proxy
+from billing.ids import NewId, instant_of
+from billing.settings import GatewaySettings
+
+_log = logging.getLogger(__name__)
+
+
+class AsgiClient:
+    """The client port over ASGI. The head waits for the first bytes of the body, so that both leave in one write."""
+
+    __slots__ = ("_act", "_head", "_receive", "_send", "_started", "_watcher", "gone")
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._head: dict[str, Any] | None = None
+        self._started = False
+        self._act: Callable[[], None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.gone = False
+
+    def __repr__(self) -> str:
+        return f"<AsgiClient {'gone' if self.gone else 'started' if self._started else 'waiting'}>"
+
+    def watch(self) -> None:
+        """Begin to listen for the caller's leaving; the request's body must have been read."""
+        self._watcher = asyncio.get_running_loop().create_task(self._listen())
+
+    def unwatch(self) -> None:
+        """Stop listening; the exchange is over."""
+        if self._watcher is not None and not self._watcher.done():
+            self._watcher.cancel()
+
+    def on_gone(self, act: Callable[[], None] | None) -> None:
+        """Call ``act`` once, as soon as the caller hangs up; at once if it has already."""
+        self._act = act
+        if self.gone and act is not None:
+            act()
+
+    async def head(self, status: int, headers: Headers) -> None:
+        """Keep status and headers for the first bytes of the body."""
+        self._head = {"type": "http.response.start", "status": status, "headers": headers}
+
+    async def chunk(self, data: bytes) -> None:
+        """Send a piece of the body; returns when the transport can take more."""
+        if data and not self.gone:
+            await self._begin()
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        """Send the last piece of the body and end the reply."""
+        if not self.gone:
+            await self._begin()
+            await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def _begin(self) -> None:
+        if not self._started and self._head is not None:
+            self._started = True
+            await self._send(self._head)  # type: ignore[arg-type]  # a plain dict is what every ASGI server takes
+
+    async def _listen(self) -> None:
+        """The only message that can come after a body's end is that the caller has left (or that the reply is complete)."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        if self._act is not None:
+            self._act()
+
+
+class ProxyMount:
+    """Turns ASGI requests into calls of the proxy, within the limits of the settings."""
+
+    def __init__(self, proxy: Proxy, *, clock: Clock, new_id: NewId, settings: GatewaySettings) -> None:
+        self._proxy = proxy
+        self._clock = clock
+        self._new_id = new_id
+        self._settings = settings
+        self.active = 0
+
+    def __repr__(self) -> str:
+        return f"<ProxyMount {self.active} active>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request; other kinds of connection are not mounted here."""
+        usage_id = self._new_id()
+        client = AsgiClient(receive, send)
+        self.active += 1
+        try:
+            request = await self._read(scope, receive, usage_id)
+            if request is None:
+                return
+            client.watch()
+            await self._proxy.serve(request, client)
+        except BillingError as fault:
+            await self._proxy.refuse(client, fault, usage_id)
+        finally:
+            self.active -= 1
+            client.unwatch()
+
+    async def _read(self, scope: Scope, receive: Receive, usage_id: UUID) -> Request | None:
+        """The request with its whole body; None when the caller left before it was sent."""
+        headers: list[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]  # servers give lists
+        self._check_headers(headers)
+        body = await self._read_body(receive, dict(headers).get(b"content-length"))
+        if body is None:
+            return None
+        return Request(
+            id=usage_id,
+            at_us=instant_of(usage_id),
+            method=scope["method"],
+            path=str(scope["raw_path"].partition(b"?")[0], "latin-1"),
+            headers=dict(headers),
+            body=body,
+        )
+
+    def _check_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        if len(headers) > self._settings.request_header_count_max:
+            raise HeadersTooLarge(
+                f"the request has {len(headers)} headers, more than {self._settings.request_header_count_max}"
+            )
+        size = sum(len(name) + len(value) for name, value in headers)
+        if size > self._settings.request_header_bytes_max:
+            raise HeadersTooLarge(
+                f"the request's headers are {size} bytes long, more than {self._settings.request_header_bytes_max}"
+            )
+
+    async def _read_body(self, receive: Receive, announced: bytes | None) -> bytes | None:
+        limit = self._settings.request_body_bytes_max
+        if announced is not None and announced.isdigit() and int(announced) > limit:
+            raise TooLarge(f"the request body is {announced.decode()} bytes long, more than {limit}")
+        pieces: list[bytes] = []
+        size = 0
+        more = True
+        try:
+            async with asyncio.timeout(self._settings.request_body_timeout_s):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    piece = message["body"]
+                    more = message["more_body"]
+                    size += len(piece)
+                    if size > limit:
+                        raise TooLarge(f"the request body is longer than {limit} bytes")
+                    pieces.append(piece)
+        except TimeoutError:
+            raise InvalidInput(
+                f"the request body did not arrive within {self._settings.request_body_timeout_s:g} seconds"
+            ) from None
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -1,0 +1,52 @@
+"""Errors as callers of OpenAI's API read them, and the one table from an error's kind to a status (pure)."""
+
+import msgspec
+
+from billing.errors import BillingError, InvalidInput, NotFound
+
+
+class _Shape(msgspec.Struct, frozen=True):
+    status: int
+    type: str
+    code: str | None
+
+
+_SHAPES = {
+    "invalid_input": _Shape(400, "invalid_request_error", None),
+    "too_large": _Shape(413, "invalid_request_error", "request_too_large"),
+    "headers_too_large": _Shape(431, "invalid_request_error", "headers_too_large"),
+    "unauthenticated": _Shape(401, "invalid_request_error", "invalid_api_key"),
+    "forbidden": _Shape(403, "permission_error", "forbidden"),
+    "not_found": _Shape(404, "invalid_request_error", "unknown_url"),
+    "conflict": _Shape(409, "invalid_request_error", "conflict"),
+    "exhausted": _Shape(429, "requests", "rate_limit_exceeded"),
+    "unavailable": _Shape(503, "server_error", "unavailable"),
+    "spool_full": _Shape(503, "server_error", "spool_full"),
+    "upstream_unreachable": _Shape(502, "server_error", "upstream_unreachable"),
+    "upstream_timeout": _Shape(504, "server_error", "upstream_timeout"),
+    "upstream_broken": _Shape(502, "server_error", "upstream_broken"),
+    "misconfigured": _Shape(500, "server_error", "misconfigured"),
+    "internal": _Shape(500, "server_error", "internal_error"),
+}
+KINDS = frozenset(_SHAPES)
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """An error ready to be sent: status and JSON body in OpenAI's envelope."""
+
+    status: int
+    body: bytes
+
+
+def problem(fault: BillingError) -> Problem:
+    """The status and envelope of an error: ``{"error": {"message", "type", "param", "code"}}``."""
+    shape = _SHAPES[fault.kind]
+    param = fault.param if isinstance(fault, InvalidInput | NotFound) else None
+    code = "model_not_found" if isinstance(fault, NotFound) and param == "model" else shape.code
+    envelope = {"error": {"message": str(fault), "type": shape.type, "param": param, "code": code}}
+    return Problem(shape.status, msgspec.json.encode(envelope))
+
+
+def event(fault: BillingError) -> bytes:
+    """The same error inside a stream that has begun: official clients raise on an event with ``error``."""
+    return b"data: " + problem(fault).body + b"\n\n"

@@ -1,0 +1,387 @@
+"""One request, a straight line (design.md §4), against ports: it knows no transport, no database and no clock of its own.
+
+Order of steps: caller → call → model → backend → open record WRITTEN → engine → relay → close record (with
+``before_reply`` SYNCED before the terminal bytes leave) → end.
+"""
+
+from collections import Counter
+from uuid import UUID
+
+import msgspec
+
+from billing.clock import MICROSECONDS_PER_SECOND, Clock
+from billing.directory.caller import Caller, Target
+from billing.errors import (
+    BillingError,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    UpstreamBroken,
+    UpstreamUnreachable,
+)
+from billing.gateway.forward import destination, is_event_stream, reply_headers, request_head
+from billing.gateway.ports import (
+    Client,
+    Directory,
+    Exchange,
+    Headers,
+    Reply,
+    Request,
+    Spool,
+    Tokenizer,
+    Upstream,
+)
+from billing.gateway.problem import event, problem
+from billing.gateway.relay import StreamRelay
+from billing.gateway.routes import ModelsRoute, route
+from billing.gateway.routing import choose
+from billing.metering.event import Closed, Opened, Progress
+from billing.settings import Durability, GatewaySettings
+from billing.tokens import estimate
+from billing.tokens.dialects.openai import Call, Operation, check_countable, parse, upstream_body
+from billing.tokens.engines import Engine
+from billing.tokens.engines import engine as engine_of
+from billing.tokens.meter import ReplyMeter, StreamMeter
+from billing.tokens.usage import NOTHING_USED, Count, Outcome, Provenance, TokenUsage, clamp
+
+JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
+STATUS_CLIENT_CLOSED = 499
+STATUS_ERROR_MIN = 400
+IDEMPOTENCY_KEY_LENGTH_MAX = 255
+
+
+class _Work(msgspec.Struct, frozen=True):
+    """An admitted request and everything decided about it."""
+
+    request: Request
+    call: Call
+    target: Target
+    engine: Engine
+    body: bytes
+
+
+class _Ending(msgspec.Struct, frozen=True):
+    """How a request ended, as far as the record wants to know."""
+
+    outcome: Outcome
+    status: int
+    usage: TokenUsage
+    ttft_us: int | None = None
+    itl_us: int | None = None
+    response_id: str | None = None
+    response_model: str | None = None
+    error: str | None = None
+
+
+class Proxy:
+    """Serves requests to engines and leaves one record of each. Every collaborator is an argument."""
+
+    def __init__(
+        self,
+        *,
+        directory: Directory,
+        upstream: Upstream,
+        spool: Spool,
+        tokenizer: Tokenizer,
+        clock: Clock,
+        settings: GatewaySettings,
+    ) -> None:
+        self._directory = directory
+        self._upstream = upstream
+        self._spool = spool
+        self._tokenizer = tokenizer
+        self._clock = clock
+        self._settings = settings
+        self._progress_interval_us = int(settings.progress_interval_s * MICROSECONDS_PER_SECOND)
+        self.counts: Counter[str] = Counter()
+        """Requests by outcome, refusals by the kind of their error."""
+
+    def __repr__(self) -> str:
+        return f"<Proxy {dict(self.counts)}>"
+
+    async def serve(self, request: Request, client: Client) -> None:
+        """Answer one request, whatever it is; only a broken transport raises."""
+        try:
+            caller = self._directory.caller(request.headers.get(b"authorization"), request.at_us)
+            asked = route(request.method, request.path)
+            if isinstance(asked, ModelsRoute):
+                await _answer(client, 200, self._models(asked), request.id)
+                return
+            work = self._admit(request, caller, asked)
+        except BillingError as fault:
+            await self.refuse(client, fault, request.id)
+            return
+        await self._exchange(work, client)
+
+    async def refuse(self, client: Client, fault: BillingError, request_id: UUID) -> None:
+        """Send an error in the caller's dialect; nothing is recorded of a request that was never admitted."""
+        self.counts[f"refused_{fault.kind}"] += 1
+        answer = problem(fault)
+        await _answer(client, answer.status, answer.body, request_id)
+
+    def _admit(self, request: Request, caller: Caller, operation: Operation) -> _Work:
+        """Decide everything, then write the open entry: from here on the request ends as exactly one record (P1)."""
+        if b"content-encoding" in request.headers:
+            raise InvalidInput("a compressed request body is not accepted; send it as plain JSON")
+        call = parse(operation, request.body)
+        model = self._directory.model(call.model)
+        target = choose(self._directory.targets(model), request.id, model.name)
+        engine = engine_of(target.backend.engine)
+        check_countable(call, engine)
+        body = upstream_body(call, engine, target.deployment.backend_model)
+        key = request.headers.get(b"idempotency-key")
+        self._spool.open(
+            Opened(
+                id=request.id,
+                tenant_id=caller.tenant_id,
+                project_id=caller.project_id,
+                key_id=caller.key_id,
+                model=model.name,
+                backend_id=target.backend.id,
+                engine=engine.name,
+                operation=operation.value,
+                stream=call.stream,
+                input_estimate=estimate.input_tokens(len(request.body)),
+                end_user=call.end_user,
+                idempotency_key=key[:IDEMPOTENCY_KEY_LENGTH_MAX].decode("latin-1") if key else None,
+                tags=caller.tags,
+            )
+        )
+        return _Work(request, call, target, engine, body)
+
+    async def _exchange(self, work: _Work, client: Client) -> None:
+        """Ask the engine and relay its answer."""
+        meter = StreamMeter(work.engine, work.call)
+
+        def watch(exchange: Exchange) -> None:
+            client.on_gone(lambda: self._leave(exchange, meter))
+
+        place = destination(work.target.backend.url)
+        head = request_head(
+            place,
+            work.request.path,
+            len(work.body),
+            dict(work.request.headers),
+            request_id=str(work.request.id),
+            credential=work.target.backend.credential,
+        )
+        try:
+            reply = await self._upstream.send(place, head, work.body, watch)
+        except Unavailable as fault:
+            await self._give_up(work, client, fault, Outcome.UPSTREAM_ERROR)
+            return
+        try:
+            if work.call.stream and is_event_stream(reply.headers):
+                await self._stream(work, client, reply, StreamRelay(meter))
+            else:
+                await self._whole(work, client, reply)
+        finally:
+            client.on_gone(None)
+            reply.close()
+
+    def _leave(self, exchange: Exchange, meter: StreamMeter) -> None:
+        """The client hung up. After a finish reason the usage is on its way and is waited for; else the engine is told."""
+        if meter.finished:
+            exchange.expire(self._settings.drain_after_finish_s)
+        else:
+            exchange.hang_up(self._settings.hang_up_grace_s)
+
+    async def _stream(self, work: _Work, client: Client, reply: Reply, relay: StreamRelay) -> None:
+        """Relay a stream piece by piece. At its end: close record, then the terminal bytes, then the rest of the reply."""
+        await client.head(reply.status, reply_headers(reply.headers, str(work.request.id)))
+        fault = None
+        progressed_us = 0
+        try:
+            while not relay.terminal and (piece := await reply.read()):
+                now_us = self._clock()
+                out = relay.feed(piece, now_us)
+                if out:
+                    await client.chunk(out)
+                if (
+                    now_us - progressed_us >= self._progress_interval_us
+                    and relay.meter.first_token_us is not None
+                ):
+                    progressed_us = now_us
+                    self._spool.progress(self._progress(work, relay.meter, now_us))
+        except Unavailable as broken:
+            fault = broken
+        await client.chunk(relay.finish(self._clock()))
+        ending = self._stream_ending(work, client, reply, relay.meter, fault)
+        if ending.outcome is Outcome.TRUNCATED:
+            fault = fault or UpstreamBroken("the engine ended its stream before it was finished")
+        fault = await self._record(work, ending) or fault
+        await client.end(event(fault) if fault else relay.terminal)
+        await self._drain(reply)
+
+    async def _whole(self, work: _Work, client: Client, reply: Reply) -> None:
+        """Collect a whole reply, count it, record it, and only then send it: its last byte is its terminal byte (P2)."""
+        try:
+            body = await self._collect(reply)
+        except Unavailable as fault:
+            await self._give_up(work, client, fault, Outcome.TRUNCATED)
+            return
+        ending = await self._whole_ending(work, client, reply, body)
+        unrecorded = await self._record(work, ending)
+        if unrecorded is not None:
+            await self.refuse(client, unrecorded, work.request.id)
+        else:
+            headers = reply_headers(reply.headers, str(work.request.id))
+            await client.head(reply.status, [*headers, (b"content-length", str(len(body)).encode())])
+            await client.end(body)
+
+    async def _collect(self, reply: Reply) -> bytes:
+        pieces, size = [], 0
+        while piece := await reply.read():
+            size += len(piece)
+            if size > self._settings.reply_body_bytes_max:
+                raise UpstreamBroken(
+                    f"the engine's reply is larger than {self._settings.reply_body_bytes_max} bytes"
+                )
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _give_up(self, work: _Work, client: Client, fault: Unavailable, outcome: Outcome) -> None:
+        """No whole reply came. The caller learns why, and the record says it: nothing used only if no engine was reached."""
+        usage = NOTHING_USED if isinstance(fault, UpstreamUnreachable) else TokenUsage()
+        if client.gone:
+            ending = _Ending(Outcome.CLIENT_CLOSED, STATUS_CLIENT_CLOSED, usage, error=fault.kind)
+        else:
+            ending = _Ending(outcome, problem(fault).status, usage, error=fault.kind)
+        unrecorded = await self._record(work, ending)
+        answer = problem(unrecorded or fault)
+        await _answer(client, answer.status, answer.body, work.request.id)
+
+    async def _whole_ending(self, work: _Work, client: Client, reply: Reply, body: bytes) -> _Ending:
+        if reply.status >= STATUS_ERROR_MIN:
+            none = Count(0, Provenance.REPORTED, f"the engine refused with {reply.status}")
+            return _Ending(
+                Outcome.UPSTREAM_ERROR,
+                reply.status,
+                TokenUsage(input=none, output=none),
+                error="upstream_refused",
+            )
+        meter = ReplyMeter(work.engine, body)
+        usage = meter.usage()
+        text = meter.reasoning_text()
+        if text is not None and usage.output.value is not None:
+            usage = clamp(msgspec.structs.replace(usage, reasoning=await self._count(work, text)))
+        outcome = Outcome.COMPLETE if reply.complete else Outcome.TRUNCATED
+        if client.gone:
+            return _Ending(Outcome.CLIENT_CLOSED, STATUS_CLIENT_CLOSED, usage, response_id=meter.response_id)
+        return _Ending(
+            outcome, reply.status, usage, response_id=meter.response_id, response_model=meter.response_model
+        )
+
+    async def _count(self, work: _Work, text: str) -> Count:
+        """Reasoning tokens of a whole reply, by the backend's own tokenizer within its time limit, else estimated."""
+        path = work.engine.tokenize_path or ""
+        tokens = await self._tokenizer.count(work.target, path, text)
+        if tokens is not None:
+            return Count(tokens, Provenance.COUNTED, f"{path} of the reasoning text at the backend")
+        return Count(
+            estimate.input_tokens(len(text.encode())),
+            Provenance.ESTIMATED,
+            f"{estimate.BYTES_PER_TOKEN} bytes a token",
+        )
+
+    def _stream_ending(
+        self, work: _Work, client: Client, reply: Reply, meter: StreamMeter, fault: Unavailable | None
+    ) -> _Ending:
+        return _Ending(
+            outcome=stream_outcome(meter, gone=client.gone, complete=reply.complete),
+            status=reply.status,
+            usage=meter.usage(),
+            ttft_us=_since(work.request.at_us, meter.first_token_us),
+            itl_us=meter.itl_us(),
+            response_id=meter.response_id,
+            response_model=meter.response_model,
+            error=fault.kind if fault else "upstream_error" if meter.failed else None,
+        )
+
+    async def _record(self, work: _Work, ending: _Ending) -> Unavailable | None:
+        """Write the close entry, synced if the caller's reply waits for that (P2).
+
+        Gives back why it could not be written: then nothing more is served (P11), and since the open entry stands, the
+        recorder still makes a record of the request.
+        """
+        self.counts[ending.outcome] += 1
+        closed = Closed(
+            id=work.request.id,
+            outcome=ending.outcome,
+            status=ending.status,
+            usage=ending.usage,
+            duration_us=max(0, self._clock() - work.request.at_us),
+            ttft_us=ending.ttft_us,
+            itl_us=ending.itl_us,
+            response_id=ending.response_id,
+            response_model=ending.response_model,
+            error=ending.error,
+        )
+        try:
+            position = self._spool.close(closed)
+            if self._settings.durability is Durability.BEFORE_REPLY:
+                await self._spool.synced(position)
+        except Unavailable as fault:
+            self.counts[f"unrecorded_{fault.kind}"] += 1
+            return fault
+        return None
+
+    def _progress(self, work: _Work, meter: StreamMeter, now_us: int) -> Progress:
+        at_us = work.request.at_us
+        return Progress(
+            work.request.id, meter.usage(), max(0, now_us - at_us), _since(at_us, meter.first_token_us)
+        )
+
+    async def _drain(self, reply: Reply) -> None:
+        """Read what follows the terminal bytes, so that the connection can serve others."""
+        reply.expire(self._settings.drain_after_finish_s)
+        try:
+            while await reply.read():
+                pass
+        except Unavailable:
+            self.counts["upstream_broken_after_end"] += 1
+
+    def _models(self, asked: ModelsRoute) -> bytes:
+        models = self._directory.models()
+        if asked.name is None:
+            return msgspec.json.encode(
+                {"object": "list", "data": [_model_card(model.name, model.created_us) for model in models]}
+            )
+        model = self._directory.model(asked.name)
+        if not self._directory.targets(model):
+            raise NotFound(
+                f"The model `{asked.name}` does not exist or you do not have access to it.", "model"
+            )
+        return msgspec.json.encode(_model_card(model.name, model.created_us))
+
+
+def stream_outcome(meter: StreamMeter, *, gone: bool, complete: bool) -> Outcome:
+    """How a stream ended (P1): the caller's leaving counts first, then the engine's error, then a missing end."""
+    if gone:
+        return Outcome.CLIENT_CLOSED
+    if meter.failed:
+        return Outcome.UPSTREAM_ERROR
+    if meter.done or (meter.finished and complete):
+        return Outcome.COMPLETE
+    return Outcome.TRUNCATED
+
+
+async def _answer(client: Client, status: int, body: bytes, request_id: UUID) -> None:
+    length = str(len(body)).encode()
+    await client.head(
+        status, [*JSON_HEADERS, (b"content-length", length), (b"x-request-id", str(request_id).encode())]
+    )
+    await client.end(body)
+
+
+def _model_card(name: str, created_us: int) -> dict[str, object]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": created_us // MICROSECONDS_PER_SECOND,
+        "owned_by": "gateway",
+    }
+
+
+def _since(start_us: int, instant_us: int | None) -> int | None:
+    return None if instant_us is None else max(0, instant_us - start_us)

@@ -1,0 +1,30 @@
+"""The allow-list of proxied paths: an engine's other routes can never be reached through the gateway (pure)."""
+
+import msgspec
+
+from billing.errors import InvalidInput, NotFound
+from billing.tokens.dialects.openai import PATHS, Operation
+
+MODELS_PATH = "/v1/models"
+
+
+class ModelsRoute(msgspec.Struct, frozen=True):
+    """The list of models, or with a name one of them; answered by the gateway itself."""
+
+    name: str | None = None
+
+
+def route(method: str, path: str) -> Operation | ModelsRoute:
+    """What a request asks for; raises ``NotFound`` for a path that is not proxied, ``InvalidInput`` for a wrong method."""
+    operation = PATHS.get(path)
+    if operation is not None:
+        if method != "POST":
+            raise InvalidInput(f"{path} takes POST, not {method}")
+        return operation
+    if path == MODELS_PATH or path.startswith(MODELS_PATH + "/"):
+        if method != "GET":
+            raise InvalidInput(f"{path} takes GET, not {method}")
+        return ModelsRoute(path[len(MODELS_PATH) + 1 :] or None)
+    raise NotFound(
+        f"Unknown request URL: {method} {path}. Served here: {', '.join(sorted(PATHS))}, {MODELS_PATH}."
+    )

@@ -1,0 +1,24 @@
+"""The machine's clock and randomness, handed as collaborators to everything that needs an instant or an id."""
+
+import os
+import time
+from uuid import UUID
+
+from billing.ids import RANDOM_BYTES, uuid7
+
+_NANOSECONDS_PER_MICROSECOND = 1_000
+
+
+def now_us() -> int:
+    """The present instant in microseconds since the epoch."""
+    return time.time_ns() // _NANOSECONDS_PER_MICROSECOND
+
+
+def new_id() -> UUID:
+    """A UUIDv7 of the present instant."""
+    return uuid7(now_us(), os.urandom(RANDOM_BYTES))
+
+
+def random_bytes(length: int) -> bytes:
+    """Bytes fit for keys."""
+    return os.urandom(length)

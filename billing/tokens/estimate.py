@@ -1,0 +1,9 @@
+"""Guesses for what no engine counted: shown beside an unknown count, never billed as if it were one (P1)."""
+
+BYTES_PER_TOKEN = 4
+"""What a tokenizer of English text averages; a learned ratio per model takes its place with admission (step 4)."""
+
+
+def input_tokens(body_bytes: int) -> int:
+    """Tokens of input that a request body of this many bytes may hold; at least 1."""
+    return max(1, body_bytes // BYTES_PER_TOKEN)

@@ -1,0 +1,204 @@
+"""The usage objects of OpenAI-shaped replies, typed: one decode a reply or event, lenient where engines are not exact.
+
+Shapes: OpenAI ``CompletionUsage``, vLLM 0.33 ``UsageInfo``, llama.cpp ``timings`` (protocols.md §2, §3, §5). Traps:
+``true`` is an int to Python, numbers may be missing, ``usage`` may be null, ``{}`` or all zeros in mid-stream.
+"""
+
+from typing import Any
+
+import msgspec
+
+from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Provenance, TokenUsage
+
+
+class PromptDetails(msgspec.Struct, frozen=True):
+    """``prompt_tokens_details``."""
+
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    created_cache_tokens: int | None = None
+
+
+class CompletionDetails(msgspec.Struct, frozen=True):
+    """``completion_tokens_details``."""
+
+    reasoning_tokens: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """``usage`` of chat completions, completions and embeddings."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether it says nothing: ``{}`` and all zeros are placeholders, not counts."""
+        return not (self.prompt_tokens or self.completion_tokens or self.total_tokens)
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """llama.cpp's ``timings``: cumulative over the reply."""
+
+    cache_n: int | None = None
+    prompt_n: int | None = None
+    predicted_n: int | None = None
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """What a choice adds: only whether there is text matters, it is never kept (P13)."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: msgspec.Raw = msgspec.Raw()
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One choice of a chunk or a whole reply."""
+
+    index: int = 0
+    delta: Delta | None = None
+    message: Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A whole reply, or one event of a stream."""
+
+    id: str | None = None
+    model: str | None = None
+    choices: list[Choice] = []
+    usage: Usage | None = None
+    timings: Timings | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_decode = msgspec.json.Decoder(Reply).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def decode(data: bytes) -> Reply | None:
+    """The reply that JSON text holds; None when it is not a JSON object (``data: null`` is a real event).
+
+    A field of an unexpected type is taken as missing; it never costs the counts beside it.
+    """
+    try:
+        return _decode(data)
+    except msgspec.ValidationError:
+        return _salvage(data)
+    except msgspec.DecodeError:
+        return None
+    except RecursionError:
+        return None
+
+
+def usage_of(usage: Usage, provenance: Provenance, *, whole: str = "usage") -> TokenUsage:
+    """Counts of a usage object. An embeddings reply has no ``completion_tokens``: its output is a reported 0."""
+    prompt = usage.prompt_tokens_details or PromptDetails()
+    written = (
+        prompt.cache_write_tokens if prompt.cache_write_tokens is not None else prompt.created_cache_tokens
+    )
+    details = usage.completion_tokens_details or CompletionDetails()
+    output = usage.completion_tokens
+    if output is None and usage.total_tokens is not None and usage.total_tokens == usage.prompt_tokens:
+        output = 0
+    return TokenUsage(
+        input=count(usage.prompt_tokens, provenance, f"{whole}.prompt_tokens"),
+        cached_input=count(prompt.cached_tokens, provenance, f"{whole}.prompt_tokens_details.cached_tokens"),
+        cache_write=count(written, provenance, f"{whole}.prompt_tokens_details.cache_write_tokens"),
+        output=count(output, provenance, f"{whole}.completion_tokens"),
+        reasoning=count(
+            details.reasoning_tokens, provenance, f"{whole}.completion_tokens_details.reasoning_tokens"
+        ),
+    )
+
+
+def usage_of_timings(timings: Timings) -> TokenUsage:
+    """Counts of llama.cpp's timings: input is ``cache_n + prompt_n``, cached ``cache_n``, output ``predicted_n``."""
+    whole = None if timings.prompt_n is None else timings.prompt_n + (timings.cache_n or 0)
+    return TokenUsage(
+        input=count(whole, Provenance.RUNNING, "timings.cache_n + timings.prompt_n"),
+        cached_input=count(timings.cache_n, Provenance.RUNNING, "timings.cache_n"),
+        output=count(timings.predicted_n, Provenance.RUNNING, "timings.predicted_n"),
+    )
+
+
+def count(value: int | None, provenance: Provenance, method: str) -> Count:
+    """A count with its provenance; unknown when the value is missing, negative or absurd."""
+    return Count(value, provenance, method) if value is not None and 0 <= value <= COUNT_MAX else UNKNOWN
+
+
+def _salvage(data: bytes) -> Reply | None:
+    """The same from a reply that broke the types: each field alone, or not at all."""
+    whole = _decode_any(data)
+    if not isinstance(whole, dict):
+        return None
+    choices = whole.get("choices")
+    known = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    return Reply(
+        id=_text(whole.get("id")),
+        model=_text(whole.get("model")),
+        choices=[_salvage_choice(choice) for choice in known],
+        usage=_salvage_usage(whole.get("usage")),
+        timings=_salvage_timings(whole.get("timings")),
+        error=msgspec.Raw(b"{}") if whole.get("error") else msgspec.Raw(),
+    )
+
+
+def _salvage_choice(choice: dict[str, Any]) -> Choice:
+    return Choice(
+        index=_integer(choice.get("index")) or 0,
+        delta=_salvage_delta(choice.get("delta")),
+        message=_salvage_delta(choice.get("message")),
+        text=_text(choice.get("text")),
+        finish_reason=_text(choice.get("finish_reason")),
+    )
+
+
+def _salvage_delta(delta: object) -> Delta | None:
+    if not isinstance(delta, dict):
+        return None
+    return Delta(
+        content=_text(delta.get("content")),
+        reasoning_content=_text(delta.get("reasoning_content")),
+        reasoning=_text(delta.get("reasoning")),
+        tool_calls=msgspec.Raw(b"[{}]") if delta.get("tool_calls") else msgspec.Raw(),
+    )
+
+
+def _salvage_usage(usage: object) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    return Usage(
+        prompt_tokens=_integer(usage.get("prompt_tokens")),
+        completion_tokens=_integer(usage.get("completion_tokens")),
+        total_tokens=_integer(usage.get("total_tokens")),
+        prompt_tokens_details=PromptDetails(**_integers(prompt, PromptDetails))
+        if isinstance(prompt, dict)
+        else None,
+        completion_tokens_details=CompletionDetails(**_integers(completion, CompletionDetails))
+        if isinstance(completion, dict)
+        else None,
+    )
+
+
+def _salvage_timings(timings: object) -> Timings | None:
+    return Timings(**_integers(timings, Timings)) if isinstance(timings, dict) else None
+
+
+def _integers(values: dict[str, Any], shape: type[msgspec.Struct]) -> dict[str, int | None]:
+    return {name: _integer(values.get(name)) for name in shape.__struct_fields__}
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

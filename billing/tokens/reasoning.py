@@ -1,0 +1,47 @@
+"""How many output tokens were reasoning, by the engine's own cumulative counter (protocols.md §7).
+
+Reasoning = the counter at the last reasoning delta − the counter of the last event before the first one. Measured
+there on llama.cpp over 60 answers: exact in 27, one too few in 33, never more. On the golden model 21 − 1 = 20.
+"""
+
+from billing.tokens.usage import UNKNOWN, Count, Provenance
+
+METHOD = "output counter over the reasoning deltas"
+
+
+class ReasoningCounter:
+    """Follows one stream: give it each event's counter and whether the event carried reasoning text."""
+
+    __slots__ = ("_before", "_counter", "_last")
+
+    def __init__(self) -> None:
+        self._counter = 0
+        self._before: int | None = None
+        self._last = 0
+
+    def __repr__(self) -> str:
+        return f"<ReasoningCounter before={self._before} last={self._last} counter={self._counter}>"
+
+    def see(self, counter: int | None, *, reasoning: bool) -> None:
+        """One event: the cumulative output counter it carries (None: it carries none) and whether it reasons."""
+        if reasoning and self._before is None:
+            self._before = self._counter
+        if counter is not None:
+            self._counter = max(self._counter, counter)
+        if reasoning:
+            self._last = self._counter
+
+    @property
+    def seen(self) -> bool:
+        """Whether any reasoning text came."""
+        return self._before is not None
+
+    def count(self) -> Count:
+        """Reasoning tokens so far; unknown when reasoning text came but the engine sent no counter."""
+        if self._before is None:
+            return (
+                Count(0, Provenance.RUNNING, "no reasoning text in the stream") if self._counter else UNKNOWN
+            )
+        if self._last == 0:
+            return UNKNOWN
+        return Count(self._last - self._before, Provenance.RUNNING, METHOD)

@@ -1,0 +1,93 @@
+"""Server-sent events, framed on blank lines with a carried tail (WHATWG HTML §9.2; performance.md, lesson 4).
+
+A read may end anywhere, also inside a multi-byte character or between CR and LF. Joining the raw bytes of all events
+and the rest gives the stream back, byte for byte.
+"""
+
+import re
+
+EVENT_BYTES_MAX = 8 * 1024 * 1024
+"""A longer event is not framed any more: its bytes pass, and the meter keeps what it knew."""
+
+# A line ends with CRLF, LF or CR; a blank line is two line ends in a row. CR not followed by LF stands alone, so that
+# one CRLF is never taken for two ends.
+_END = rb"(?:\r\n|\n|\r(?!\n))"
+_BLANK_LINE = re.compile(_END + _END)
+_LINE = re.compile(rb"\r\n|\n|\r")
+
+DONE = b"[DONE]"
+
+
+class SseFramer:
+    """Cuts a byte stream into raw events, each with its blank line; what is left over waits in ``tail``."""
+
+    __slots__ = ("overflowed", "tail")
+
+    def __init__(self) -> None:
+        self.tail = b""
+        self.overflowed = False
+
+    def __repr__(self) -> str:
+        return f"<SseFramer tail={len(self.tail)} B{' overflowed' if self.overflowed else ''}>"
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The events that this piece completes. After an event above ``EVENT_BYTES_MAX`` pieces come back as they are."""
+        if self.overflowed:
+            return [piece]
+        buffer = self.tail + piece if self.tail else piece
+        events = _split(buffer) if b"\r" in buffer else _split_lf(buffer)
+        self.tail = events.pop()
+        if len(self.tail) > EVENT_BYTES_MAX:
+            self.overflowed = True
+            events.append(self.rest())
+        return events
+
+    def rest(self) -> bytes:
+        """What came after the last blank line; the tail is empty afterwards."""
+        rest, self.tail = self.tail, b""
+        return rest
+
+
+def data_of(event: bytes) -> bytes:
+    """The data of a raw event: its ``data`` lines joined by LF; empty for a comment or an event without data."""
+    if _is_plain(event):
+        return event[6:-2]
+    lines = []
+    for line in _LINE.split(event):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            lines.append(value.removeprefix(b" "))
+    return b"\n".join(lines)
+
+
+def with_data(event: bytes, data: bytes) -> bytes:
+    """The same event with other data: its other lines (``event``, ``id``, comments) stay, in their order, before it."""
+    if _is_plain(event):
+        return b"data: " + data + b"\n\n"
+    kept = [line for line in _LINE.split(event) if line and line.partition(b":")[0] != b"data"]
+    return b"\n".join([*kept, b"data: " + data]) + b"\n\n"
+
+
+def _is_plain(event: bytes) -> bool:
+    """Whether it is one ``data`` line and its blank line, as nearly all are."""
+    return (
+        event.startswith(b"data: ")
+        and event.find(b"\n") == len(event) - 2
+        and event.endswith(b"\n")
+        and b"\r" not in event
+    )
+
+
+def _split_lf(buffer: bytes) -> list[bytes]:
+    parts = buffer.split(b"\n\n")
+    last = parts.pop()
+    return [part + b"\n\n" for part in parts] + [last]
+
+
+def _split(buffer: bytes) -> list[bytes]:
+    events, start = [], 0
+    for blank in _BLANK_LINE.finditer(buffer):
+        events.append(buffer[start : blank.end()])
+        start = blank.end()
+    events.append(buffer[start:])
+    return events
