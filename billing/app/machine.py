@@ -1,0 +1,112 @@
+"""Everything for one machine: the engines that are not given by URL, the schema, the gateway and the recorder."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from billing.app.gateway import listen, workers
+from billing.app.supervisor import ChildProgram, Supervisor
+from billing.infra import migrate
+from billing.infra.embedded import EmbeddedPostgres, EmbeddedValkey
+from billing.infra.engine import Engine
+from billing.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+RECORDER_MODULE = "billing.app.recorder"
+RUN_FOLDER = "run"
+LOG_FOLDER = "logs"
+DATABASE_URL_FILE = "database_url"
+
+
+class Phases:
+    """One line for each phase of a start, with the seconds since the command began."""
+
+    def __init__(self, show: Callable[[str], None], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._show = show
+        self._monotonic = monotonic
+        self._start = monotonic()
+
+    def __repr__(self) -> str:
+        return f"<Phases {self._monotonic() - self._start:.1f} s>"
+
+    def done(self, what: str) -> None:
+        """Say that a phase has ended."""
+        self._show(f"[{self._monotonic() - self._start:5.1f} s] {what}")
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What runs: settings completed with the addresses in use, our own engines, and the supervisor of the processes."""
+
+    settings: Settings
+    supervisor: Supervisor
+    engines: tuple[Engine, ...]
+
+    @property
+    def gateway_url(self) -> str:
+        """Where clients send their requests."""
+        return f"http://{self.settings.gateway.host}:{self.settings.gateway.port}"
+
+    def tick(self) -> None:
+        """Start again whatever has died; call it often, from the main thread."""
+        self.supervisor.tick()
+        for engine in self.engines:
+            if not engine.running:
+                _log.error("%r has died; starting it again", engine)
+                engine.stop()
+                engine.start()
+
+
+@contextlib.contextmanager
+def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
+    """Start everything, hand it over, stop everything in order: gateway, recorder, engines."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(settings.gateway))
+        postgres = None if settings.database_url else stack.enter_context(EmbeddedPostgres(settings.data_dir))
+        valkey = None if settings.redis_url else stack.enter_context(EmbeddedValkey(settings.data_dir))
+        database_url = postgres.url if postgres else settings.database_url or ""
+        phases.done(f"PostgreSQL and Valkey answer ({_origin(settings)})")
+        migrate.upgrade(database_url)
+        complete = msgspec.structs.replace(
+            settings,
+            data_dir=settings.data_dir.resolve(),
+            database_url=database_url,
+            redis_url=valkey.url if valkey else settings.redis_url,
+            gateway=msgspec.structs.replace(settings.gateway, port=listener.getsockname()[1]),
+        )
+        phases.done("schema is up to date")
+        programs = [*workers(complete.gateway, listener), ChildProgram("recorder", RECORDER_MODULE)]
+        log_dir = complete.data_dir / LOG_FOLDER
+        log_dir.mkdir(mode=0o700, exist_ok=True)
+        supervisor = Supervisor(programs, complete, log_dir=log_dir, monotonic=time.monotonic)
+        with _announced(complete.data_dir / RUN_FOLDER / DATABASE_URL_FILE, database_url):
+            try:
+                supervisor.start()
+                yield Machine(complete, supervisor, tuple(engine for engine in (postgres, valkey) if engine))
+            finally:
+                supervisor.stop(complete.gateway.drain_on_stop_s)
+
+
+@contextlib.contextmanager
+def _announced(path: Path, url: str) -> Iterator[None]:
+    """Leave the database's address where the command line looks for it, readable by its owner, while it is true."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(url + "\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _origin(settings: Settings) -> str:
+    database = "embedded" if settings.database_url is None else "DATABASE_URL"
+    store = "embedded" if settings.redis_url is None else "REDIS_URL"
+    return f"{database}, {store}; data in {settings.data_dir}"
