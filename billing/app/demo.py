@@ -5,6 +5,7 @@ It agrees only if every record equals what the engine itself has counted. `--onc
 
 import asyncio
 import contextlib
+import logging
 import subprocess
 import sys
 import time
@@ -90,7 +91,7 @@ class Outcomes(msgspec.Struct, frozen=True):
 
 def main(settings: Settings, *, once: bool, show: Callable[[str], None]) -> int:
     """Run the demo; the exit code is 0 only if everything agreed. Serves until Ctrl-C unless ``once``."""
-    log.set_up()
+    log.set_up(logging.WARNING)
     phases = Phases(show)
     stop = StopSignal()
     with llama_servers(settings.data_dir, phases) as engines, _machine(settings, phases) as running:

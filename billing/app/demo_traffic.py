@@ -11,7 +11,7 @@ import msgspec
 import openai
 
 CHUNKS_BEFORE_HANG_UP = 10
-CHUNKS_BEFORE_KILL = 120
+CHUNKS_BEFORE_KILL = 250
 """Far enough into the slow model's 350 tokens for a progress entry, and as far from its end."""
 REPEATS = 3
 HANG_UPS = 3

@@ -18,7 +18,7 @@ from billing.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-RECORDER_MODULE = "billing.app.recorder"
+RECORDER_MODULE = "billing.app.recorder_child"
 RUN_FOLDER = "run"
 LOG_FOLDER = "logs"
 DATABASE_URL_FILE = "database_url"

@@ -61,7 +61,7 @@ class Supervisor:
         monotonic: Callable[[], float],
     ) -> None:
         self._children = [_Child(program) for program in programs]
-        self._settings = msgspec.json.encode(settings)
+        self._settings = msgspec.json.encode(settings, enc_hook=_path_as_text)
         if len(self._settings) > SETTINGS_BYTES_MAX:
             raise Misconfigured(f"the settings are longer than {SETTINGS_BYTES_MAX} bytes")
         self._log_dir = log_dir
@@ -172,6 +172,18 @@ def read_settings(descriptor: int) -> Settings:
     with os.fdopen(descriptor, "rb") as pipe:
         data = pipe.read()
     try:
-        return msgspec.json.decode(data, type=Settings)
+        return msgspec.json.decode(data, type=Settings, dec_hook=_text_as_path)
     except msgspec.DecodeError as fault:
         raise Misconfigured(f"settings from the parent process cannot be read: {fault}") from fault
+
+
+def _path_as_text(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"settings hold a {type(value).__name__}, which has no place in them")
+
+
+def _text_as_path(kind: type, value: object) -> object:
+    if kind is Path:
+        return Path(str(value))
+    raise TypeError(f"settings hold a {kind.__name__}, which has no place in them")

@@ -1,6 +1,7 @@
 """`billing up`: everything for one machine with nothing installed, on loopback, until Ctrl-C."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ FIRST_STEPS = """No tenant yet. In another terminal, in this folder:
 
 def main(settings: Settings, show: Callable[[str], None]) -> None:
     """Run the machine until SIGTERM or SIGINT. ``show`` receives the lines meant for the operator."""
-    log.set_up()
+    log.set_up(logging.WARNING)
     phases = Phases(show)
     stop = StopSignal()
     with machine(settings, phases) as running:

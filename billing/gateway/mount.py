@@ -6,10 +6,10 @@ Litestar's own request handling is left aside here, because it costs more than t
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Scope, Send
 
 from billing.clock import Clock
 from billing.errors import BillingError, HeadersTooLarge, InvalidInput, TooLarge
@@ -102,7 +102,7 @@ class ProxyMount:
         client = AsgiClient(receive, send)
         self.active += 1
         try:
-            request = await self._read(scope, receive, usage_id)
+            request = await self._read(cast("HTTPScope", scope), receive, usage_id)
             if request is None:
                 return
             client.watch()
@@ -113,9 +113,9 @@ class ProxyMount:
             self.active -= 1
             client.unwatch()
 
-    async def _read(self, scope: Scope, receive: Receive, usage_id: UUID) -> Request | None:
+    async def _read(self, scope: HTTPScope, receive: Receive, usage_id: UUID) -> Request | None:
         """The request with its whole body; None when the caller left before it was sent."""
-        headers: list[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]  # servers give lists
+        headers = list(scope["headers"])
         self._check_headers(headers)
         body = await self._read_body(receive, dict(headers).get(b"content-length"))
         if body is None:
@@ -150,7 +150,7 @@ class ProxyMount:
         try:
             async with asyncio.timeout(self._settings.request_body_timeout_s):
                 while more:
-                    message = await receive()
+                    message: Any = await receive()
                     if message["type"] == "http.disconnect":
                         return None
                     piece = message["body"]

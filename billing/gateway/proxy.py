@@ -93,6 +93,7 @@ class Proxy:
         self._clock = clock
         self._settings = settings
         self._progress_interval_us = int(settings.progress_interval_s * MICROSECONDS_PER_SECOND)
+        self._unrecorded: set[UUID] = set()
         self.counts: Counter[str] = Counter()
         """Requests by outcome, refusals by the kind of their error."""
 
@@ -111,7 +112,16 @@ class Proxy:
         except BillingError as fault:
             await self.refuse(client, fault, request.id)
             return
-        await self._exchange(work, client)
+        try:
+            await self._exchange(work, client)
+        # Whatever went wrong inside this process, also its cancellation at a stop: the request is on record, and the
+        # server above answers or closes the connection.
+        except BaseException:
+            if request.id in self._unrecorded:
+                await self._record(
+                    work, _Ending(Outcome.INTERRUPTED, 0, TokenUsage(), error="gateway_failed")
+                )
+            raise
 
     async def refuse(self, client: Client, fault: BillingError, request_id: UUID) -> None:
         """Send an error in the caller's dialect; nothing is recorded of a request that was never admitted."""
@@ -147,6 +157,7 @@ class Proxy:
                 tags=caller.tags,
             )
         )
+        self._unrecorded.add(request.id)
         return _Work(request, call, target, engine, body)
 
     async def _exchange(self, work: _Work, client: Client) -> None:
@@ -304,6 +315,7 @@ class Proxy:
         Gives back why it could not be written: then nothing more is served (P11), and since the open entry stands, the
         recorder still makes a record of the request.
         """
+        self._unrecorded.discard(work.request.id)
         self.counts[ending.outcome] += 1
         closed = Closed(
             id=work.request.id,

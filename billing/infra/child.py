@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from billing.errors import Misconfigured
+from billing.infra.launcher import EXIT_IDENTITY_REFUSED, INHERITED
 from billing.settings import MIB
 
 LOG_BYTES_MAX = 8 * MIB
@@ -55,7 +56,9 @@ def require_main_thread() -> None:
         raise RuntimeError(f"start children from the main thread, not from {threading.current_thread().name}")
 
 
-def _launch_command(death_signal: signal.Signals, identity: Identity) -> list[str]:
+def _launch_command(
+    death_signal: signal.Signals, identity: Identity, environment: int | None = None
+) -> list[str]:
     """The launcher's part of a command line; raises ``Misconfigured`` where no child can be started safely."""
     if sys.platform != "linux":
         raise Misconfigured(
@@ -74,6 +77,7 @@ def _launch_command(death_signal: signal.Signals, identity: Identity) -> list[st
         str(os.getpid()),
         str(int(death_signal)),
         str(identity),
+        INHERITED if environment is None else str(environment),
     ]
 
 
@@ -94,25 +98,47 @@ def start_child(
     refused with 125, and the log says why. Raises ``RuntimeError`` outside the main thread.
     """
     require_main_thread()
-    command = [*_launch_command(death_signal, identity), *argv]
-    with _opened_log(log_path) as log:
+    with _opened_log(log_path) as log, _written(environment) as source:
         return subprocess.Popen(  # noqa: S603 - no shell, and the caller names the program by its path
-            command,
+            [*_launch_command(death_signal, identity, source), *argv],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=None if log is None else subprocess.STDOUT,
-            env=environment,
-            pass_fds=pass_fds,
+            pass_fds=pass_fds if source is None else (*pass_fds, source),
             start_new_session=True,
         )
+
+
+@contextlib.contextmanager
+def _written(environment: Mapping[str, str] | None) -> Iterator[int | None]:
+    """A file in memory with the environment for the launcher to hand on, closed again in this process.
+
+    The launcher's own stays this process's: Python may need it to start (LD_LIBRARY_PATH). Arguments would show it to
+    every user of the machine.
+    """
+    if environment is None:
+        yield None
+        return
+    with os.fdopen(os.memfd_create("environment"), "wb") as file:
+        file.write(b"".join(os.fsencode(f"{name}={value}\0") for name, value in environment.items()))
+        file.flush()
+        file.seek(0)
+        yield file.fileno()
 
 
 def can_become(identity: Identity) -> bool:
     """Whether a child may take this identity here: containers often refuse user namespaces."""
     command = _launch_command(signal.SIGKILL, identity)
     finished = subprocess.run(  # noqa: S603 - the launcher alone, without a command
-        command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PROBE_TIMEOUT_S, check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PROBE_TIMEOUT_S,
+        check=False,
     )
+    if finished.returncode not in {0, EXIT_IDENTITY_REFUSED}:
+        raise Misconfigured(f"{command[0]} cannot start children: {finished.stderr.strip()}")
     return finished.returncode == 0
 
 

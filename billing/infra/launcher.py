@@ -4,8 +4,8 @@ It is a program of its own, and not a ``preexec_fn``, because Python code betwee
 parent has threads (CPython 3.12 and later warn about it). It imports the standard library only, takes about 15 ms,
 and then *becomes* the program by exec, so the process id that the parent holds is the program's own.
 
-Arguments: parent's process id, death signal, identity (``same``, ``namespace:UID:GID`` or ``account:UID:GID``), then
-the command. Without a command it ends with 0 after it has taken the identity: that is how a parent asks whether it can.
+Arguments: parent's process id, death signal, identity (``same``, ``namespace:UID:GID`` or ``account:UID:GID``), the
+descriptor of a file that holds the command's environment (or ``inherited``), then the command. Without a command it ends with 0 after it has taken the identity: that is how a parent asks whether it can.
 """
 
 import ctypes
@@ -16,7 +16,8 @@ from pathlib import Path
 
 EXIT_IDENTITY_REFUSED = 125
 EXIT_CANNOT_EXECUTE = 127
-ARGUMENTS_BEFORE_COMMAND = 3
+ARGUMENTS_BEFORE_COMMAND = 4
+INHERITED = "inherited"
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _CLONE_NEWUSER = 0x10000000  # <linux/sched.h>
@@ -71,17 +72,24 @@ def _restore_signals(death_signal: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _given_environment() -> dict[bytes, bytes]:
-    """The environment as the parent gave it: Python itself may have added LC_CTYPE since (PEP 538)."""
-    entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+def _given_environment(descriptor: str) -> dict[bytes, bytes]:
+    """The environment of the command, exactly: Python itself may have added LC_CTYPE to its own (PEP 538)."""
+    if descriptor == INHERITED:
+        content = Path("/proc/self/environ").read_bytes()
+    else:
+        with open(int(descriptor), "rb") as file:  # noqa: PTH123 - a descriptor has no path
+            content = file.read()
+    entries = content.split(b"\0")
     return dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
 
 
 def main(arguments: list[str]) -> None:
     """Take the identity, tie the life to the parent's, become the command."""
-    parent_pid, death_signal, identity = arguments[:ARGUMENTS_BEFORE_COMMAND]
+    parent_pid, death_signal, identity, environment_descriptor = arguments[:ARGUMENTS_BEFORE_COMMAND]
     command = arguments[ARGUMENTS_BEFORE_COMMAND:]
-    environment = _given_environment()  # before the identity: /proc/self may be closed to the new user
+    environment = _given_environment(
+        environment_descriptor
+    )  # before the identity: /proc/self may be closed to the new user
     try:
         _take_identity(identity)
     except OSError as error:
