@@ -276,7 +276,8 @@ class Proxy:
         text = meter.reasoning_text()
         if text is not None and usage.output.value is not None:
             usage = clamp(msgspec.structs.replace(usage, reasoning=await self._count(work, text)))
-        outcome = Outcome.COMPLETE if reply.complete else Outcome.TRUNCATED
+        # llama.cpp ends a request that it gave up with an empty 200.
+        outcome = Outcome.COMPLETE if reply.complete and body else Outcome.TRUNCATED
         if client.gone:
             return _Ending(Outcome.CLIENT_CLOSED, STATUS_CLIENT_CLOSED, usage, response_id=meter.response_id)
         return _Ending(

@@ -5,7 +5,8 @@ parent has threads (CPython 3.12 and later warn about it). It imports the standa
 and then *becomes* the program by exec, so the process id that the parent holds is the program's own.
 
 Arguments: parent's process id, death signal, identity (``same``, ``namespace:UID:GID`` or ``account:UID:GID``), the
-descriptor of a file that holds the command's environment (or ``inherited``), then the command. Without a command it ends with 0 after it has taken the identity: that is how a parent asks whether it can.
+descriptor of a file that holds the command's environment (or ``inherited``), then the command. Without a command it
+ends with 0 after it has taken the identity: that is how a parent asks whether it can.
 """
 
 import ctypes
@@ -87,9 +88,8 @@ def main(arguments: list[str]) -> None:
     """Take the identity, tie the life to the parent's, become the command."""
     parent_pid, death_signal, identity, environment_descriptor = arguments[:ARGUMENTS_BEFORE_COMMAND]
     command = arguments[ARGUMENTS_BEFORE_COMMAND:]
-    environment = _given_environment(
-        environment_descriptor
-    )  # before the identity: /proc/self may be closed to the new user
+    # Before the identity is taken: /proc/self may be closed to the new user.
+    environment = _given_environment(environment_descriptor)
     try:
         _take_identity(identity)
     except OSError as error:

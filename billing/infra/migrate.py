@@ -5,6 +5,7 @@ Synchronous, for a command line and tests; from a coroutine call it with ``async
 
 import asyncio
 import io
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,9 @@ PARTITIONS_BEHIND = "1 month"
 PARTITIONS_AHEAD = "3 months"
 _PARTITIONS = f"SELECT usage_partitions_ensure(now() - interval '{PARTITIONS_BEHIND}', now() + interval '{PARTITIONS_AHEAD}')"
 _HAS_PARTITIONS = "SELECT to_regproc('usage_partitions_ensure') IS NOT NULL"
+
+# Alembic keeps the migration that is running in a global of its module, so threads of one process take turns.
+_one_at_a_time = threading.Lock()
 
 Step = Callable[[Config], object]
 
@@ -74,7 +78,8 @@ def _revision(connection: SyncConnection) -> str | None:
 
 
 def _run(url: str, *steps: Step) -> None:
-    asyncio.run(_run_locked(url, steps))
+    with _one_at_a_time:
+        asyncio.run(_run_locked(url, steps))
 
 
 async def _run_locked(url: str, steps: tuple[Step, ...]) -> None:

@@ -6,12 +6,13 @@ explicitly, because a COPY as the first statement on a lazily begun SQLAlchemy s
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import asyncpg
 from sqlalchemy import MetaData, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from billing.errors import Misconfigured, Unavailable
@@ -70,8 +71,8 @@ class Database:
         Raises ``Unavailable`` when Postgres cannot be reached or goes away; nothing was committed then, unless the
         connection was lost during the commit itself, which is why every write is idempotent by its id.
         """
-        try:
-            async with self._engine.connect() as connection:
+        async with aclosing(await self._connect()) as connection:
+            try:
                 transaction = await connection.begin()
                 # SQLAlchemy's begin sends nothing: asyncpg begins at its first own statement. A COPY is not one.
                 await connection.execute(text("SELECT 1"))
@@ -81,13 +82,22 @@ class Database:
                     await transaction.rollback()
                     raise
                 await transaction.commit()
-        except (OperationalError, InterfaceError) as fault:
-            raise Unavailable(f"Postgres cannot be reached: {_reason(fault)}") from fault
+            except DBAPIError as fault:
+                if fault.connection_invalidated or _is_lost(fault.orig and fault.orig.__cause__):
+                    raise Unavailable(f"Postgres went away: {_reason(fault)}") from fault
+                raise
+            except _CONNECTION_LOST as fault:
+                if _is_lost(fault):
+                    raise Unavailable(f"Postgres went away: {fault or type(fault).__name__}") from fault
+                raise
+
+    async def _connect(self) -> AsyncConnection:
+        """A connection of the pool; whatever keeps it from being made, be it a password, means that there is none now."""
+        try:
+            return await self._engine.connect()
         except DBAPIError as fault:
-            if fault.connection_invalidated or isinstance(fault.orig, _CONNECTION_LOST):
-                raise Unavailable(f"Postgres went away: {_reason(fault)}") from fault
-            raise
-        except _CONNECTION_LOST as fault:
+            raise Unavailable(f"Postgres cannot be reached: {_reason(fault)}") from fault
+        except (*_CONNECTION_LOST, PoolTimeoutError) as fault:
             raise Unavailable(f"Postgres cannot be reached: {fault or type(fault).__name__}") from fault
 
     async def close(self) -> None:
@@ -109,6 +119,11 @@ def sqlalchemy_url(url: str) -> str:
 def asyncpg_url(url: str) -> str:
     """The URL as asyncpg itself reads it."""
     return re.sub(r"^postgres(ql)?(\+asyncpg)?://", "postgresql://", url)
+
+
+def _is_lost(fault: BaseException | None) -> bool:
+    # A value that asyncpg cannot send is an interface error too, and the connection is well.
+    return isinstance(fault, _CONNECTION_LOST) and not isinstance(fault, ValueError)
 
 
 def _reason(fault: DBAPIError) -> str:

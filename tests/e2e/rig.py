@@ -95,6 +95,17 @@ class Rig:
         assert len({record.id for record in found}) == count
         return found
 
+    async def recorded(self, count: int) -> None:
+        """Return once ``count`` requests are in the rollup; fails when there are more, or not enough in time."""
+        deadline = time.monotonic() + WAIT_TIMEOUT_S
+        requests = 0
+        async with self.database() as database:
+            while requests < count and time.monotonic() < deadline:
+                await asyncio.sleep(POLL_S)
+                rollup = await UsageService(database).rollup(self.tenant_id, 0, 2**53)
+                requests = sum(row.requests for row in rollup)
+        assert requests == count
+
     @contextlib.asynccontextmanager
     async def database(self, role: str = "control") -> AsyncIterator[Database]:
         database = Database(self.postgres.url, role=role, pool_size=2)

@@ -51,11 +51,11 @@ def _event(body: dict[str, object]) -> bytes:
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with ScriptedEngine(paced_stream) as engine:
-        async with running(
-            tmp_path / "data", {"slow": ("vllm", f"http://127.0.0.1:{engine.port}")}
-        ) as machine:
-            yield machine
+    async with (
+        ScriptedEngine(paced_stream) as engine,
+        running(tmp_path / "data", {"slow": ("vllm", f"http://127.0.0.1:{engine.port}")}) as machine,
+    ):
+        yield machine
 
 
 async def stream(client: httpx2.AsyncClient) -> tuple[str, bool, int]:

@@ -52,19 +52,21 @@ def data_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def python_for_everyone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Python that every user may run: where this one lies in a closed folder, a copy by hard links."""
+    """A Python that every user may run: where this one lies in a closed folder, a copy."""
     real = Path(sys.executable).resolve()
     if all(parent.stat().st_mode & stat.S_IXOTH for parent in real.parents):
         yield sys.executable
         return
     home = Path(tempfile.mkdtemp(prefix="billing-python-", dir="/tmp"))
     home.chmod(0o755)
-    library = Path(sysconfig.get_path("stdlib")).relative_to(sys.base_prefix)
+    standard, libraries = Path(sysconfig.get_path("stdlib")), Path(sys.base_prefix, "lib")
     shutil.copytree(
-        sys.base_prefix / library, home / library, ignore=shutil.ignore_patterns("site-packages", "test")
+        standard, home / "lib" / standard.name, ignore=shutil.ignore_patterns("site-packages", "test")
     )
     (home / "bin").mkdir()
-    yield shutil.copy(str(real), str(home / "bin" / real.name))
+    for file, folder in ((real, "bin"), *((shared, "lib") for shared in libraries.glob("libpython*.so*"))):
+        shutil.copy(str(file), str(home / folder))
+    yield str(home / "bin" / real.name)
     shutil.rmtree(home)
 
 
@@ -74,7 +76,10 @@ def run_as(user: int, data_dir: Path, python: str) -> Parent:
     if os.geteuid() != 0:
         return Parent(data_dir)
     os.chown(data_dir, user, user)
-    environment = {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}"}
+    environment = {
+        "PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}",
+        "LD_LIBRARY_PATH": str(Path(python).parents[1] / "lib"),
+    }
     return Parent(data_dir, python=python, user=user, group=user, extra_groups=[], env=environment)
 
 

@@ -91,6 +91,10 @@ def parse(operation: Operation, body: bytes) -> Call:
     )
 
 
+_OTHER_NAMES_OF_N = ("n_cmpl", "best_of")
+"""llama.cpp takes ``n_cmpl`` for ``n`` (measured on 0c1e57098); older servers have ``best_of``."""
+
+
 def check_countable(call: Call, engine: Engine) -> None:
     """Raises ``InvalidInput`` for a request whose reply the engine does not count whole."""
     if engine.several_choices_counted or call.operation is Operation.EMBEDDINGS:
@@ -100,11 +104,12 @@ def check_countable(call: Call, engine: Engine) -> None:
             f"n must be 1 for {call.model}: its engine ({engine.name}) does not count several choices; send {call.choices} requests",
             "n",
         )
-    best_of = _member(call.members, "best_of", _integer, "a whole number")
-    if best_of is not None and best_of > 1:
-        raise InvalidInput(
-            f"best_of must be 1 for {call.model}: its engine ({engine.name}) does not count it", "best_of"
-        )
+    for name in _OTHER_NAMES_OF_N:
+        several = _member(call.members, name, _integer, "a whole number")
+        if several is not None and several > 1:
+            raise InvalidInput(
+                f"{name} must be 1 for {call.model}: its engine ({engine.name}) does not count it", name
+            )
     if call.prompts > 1:
         raise InvalidInput(
             f"prompt must be one prompt for {call.model}: its engine ({engine.name}) does not count an array of prompts; "

@@ -1,0 +1,93 @@
+"""``billing backends``."""
+
+from typing import TextIO
+
+import click
+
+from billing.cli import output
+from billing.cli.context import Context
+from billing.fleet.backend import Backend, EngineKind
+
+EMPTY = "No backends yet. Add one: billing backends add gpu-1 --url http://127.0.0.1:8000 --engine vllm"
+
+
+@click.group("backends")
+def backends() -> None:
+    """Model servers that answer requests."""
+
+
+@backends.command("add")
+@click.argument("name")
+@click.option("--url", required=True, help="Base address, without /v1: http://127.0.0.1:8000")
+@click.option(
+    "--engine",
+    required=True,
+    type=click.Choice([kind.value for kind in EngineKind]),
+    help="What answers there.",
+)
+@click.option(
+    "--credential-file",
+    type=click.File("r"),
+    help="A file with the server's API key; - reads standard input.",
+)
+@click.option("--concurrency", type=int, help="Requests that it works on at once, if you want to limit them.")
+@output.json_option
+@click.pass_obj
+def add(
+    context: Context,
+    name: str,
+    url: str,
+    engine: str,
+    credential_file: TextIO | None,
+    concurrency: int | None,
+    as_json: bool,
+) -> None:
+    """Add a model server. A credential comes from a file, so that no process list or history shows it."""
+    credential = credential_file.read().strip() if credential_file is not None else None
+    made = context.run(
+        lambda services: services.fleet.add_backend(
+            name, url, engine, credential=credential, concurrency=concurrency
+        )
+    )
+    if as_json:
+        output.document(_document(made))
+        return
+    output.line(f"Backend {made.name} ({made.engine} at {made.url}) is there.")
+    output.note(f"Next: billing models add MODEL --backend {made.name}")
+
+
+@backends.command("list")
+@output.limit_option
+@output.json_option
+@click.pass_obj
+def list_(context: Context, rows_max: int, as_json: bool) -> None:
+    """Show backends by name."""
+    found = context.run(lambda services: services.fleet.list_backends(rows_max + 1))
+    if as_json:
+        output.document([_document(each) for each in found[:rows_max]])
+        return
+    columns = ("Backend", "Engine", "Address*", "Credential", "At once>", "Added")
+    output.listing(columns, found, _row, rows_max=rows_max, empty=EMPTY)
+
+
+def _row(backend: Backend) -> tuple[str, ...]:
+    return (
+        backend.name,
+        backend.engine,
+        backend.url,
+        "set" if backend.has_credential else "none",
+        output.count(backend.concurrency) if backend.concurrency else "no limit",
+        output.day(backend.created_at_us),
+    )
+
+
+def _document(backend: Backend) -> dict[str, object]:
+    return {
+        "id": backend.id,
+        "name": backend.name,
+        "engine": backend.engine,
+        "url": backend.url,
+        "has_credential": backend.has_credential,
+        "concurrency": backend.concurrency,
+        "created_at": output.timestamp(backend.created_at_us),
+    }

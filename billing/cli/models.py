@@ -1,0 +1,112 @@
+"""``billing models``."""
+
+from collections.abc import Iterable
+
+import click
+
+from billing.cli import output
+from billing.cli.context import Context
+from billing.fleet.deployment import DeploymentRequest, Placement
+from billing.fleet.service import ListedModel
+
+EMPTY = "No models yet. Add one: billing models add llama-3.1-8b --backend gpu-1"
+
+backend_help = "BACKEND, or BACKEND=NAME where the server knows the model by another name"
+
+
+@click.group("models")
+def models() -> None:
+    """Models that callers may ask for, and where they are answered."""
+
+
+@models.command("add")
+@click.argument("name")
+@click.option("--backend", "places", multiple=True, required=True, help=f"{backend_help}; may repeat.")
+@click.option("--alias", "aliases", multiple=True, help="Another name that callers may ask for; may repeat.")
+@output.json_option
+@click.pass_obj
+def add(
+    context: Context, name: str, places: tuple[str, ...], aliases: tuple[str, ...], as_json: bool
+) -> None:
+    """Add a model with its public NAME. Usage is priced by this name, whatever alias was asked for."""
+    requests = [_request(place) for place in places]
+    _report(context.run(lambda services: services.fleet.add_model(name, requests, aliases)), as_json)
+
+
+@models.command("deploy")
+@click.argument("name")
+@click.option("--backend", "place", required=True, help=f"{backend_help}.")
+@click.option(
+    "--weight", type=int, default=1, show_default=True, help="Share among backends of one priority."
+)
+@click.option("--priority", type=int, default=0, show_default=True, help="Smaller ones are tried first.")
+@output.json_option
+@click.pass_obj
+def deploy(context: Context, name: str, place: str, weight: int, priority: int, as_json: bool) -> None:
+    """Answer the model NAME on one more backend."""
+    request = _request(place, weight, priority)
+    _report(context.run(lambda services: services.fleet.deploy(name, request)), as_json)
+
+
+@models.command("list")
+@output.limit_option
+@output.json_option
+@click.pass_obj
+def list_(context: Context, rows_max: int, as_json: bool) -> None:
+    """Show models by name, with where they are answered."""
+    found = context.run(lambda services: services.fleet.list_models(rows_max + 1))
+    if as_json:
+        output.document([_document(each) for each in found[:rows_max]])
+        return
+    columns = ("Model*", "Aliases*", "Answered by*", "Added")
+    output.listing(columns, found, _row, rows_max=rows_max, empty=EMPTY)
+
+
+def _request(place: str, weight: int = 1, priority: int = 0) -> DeploymentRequest:
+    backend, sign, backend_model = place.partition("=")
+    return DeploymentRequest(backend, backend_model if sign else None, weight, priority)
+
+
+def _report(made: ListedModel, as_json: bool) -> None:
+    if as_json:
+        output.document(_document(made))
+        return
+    output.line(f"Model {made.model.name} is answered by {_places(made.placements)}.")
+
+
+def _places(placements: Iterable[Placement], separator: str = ", ") -> str:
+    return separator.join(_place(each) for each in placements) or "nothing yet"
+
+
+def _place(placement: Placement) -> str:
+    name = placement.backend
+    if placement.backend_model != placement.model:
+        name += f"={placement.backend_model}"
+    if placement.weight != 1 or placement.priority != 0:
+        name += f" (priority {placement.priority}, weight {placement.weight})"
+    return name
+
+
+def _row(listed: ListedModel) -> tuple[str, ...]:
+    model = listed.model
+    places = _places(listed.placements, "\n")
+    return model.name, ", ".join(model.aliases) or "–", places, output.day(model.created_at_us)
+
+
+def _document(listed: ListedModel) -> dict[str, object]:
+    model = listed.model
+    return {
+        "id": model.id,
+        "name": model.name,
+        "aliases": list(model.aliases),
+        "created_at": output.timestamp(model.created_at_us),
+        "deployments": [
+            {
+                "backend": placement.backend,
+                "backend_model": placement.backend_model,
+                "weight": placement.weight,
+                "priority": placement.priority,
+            }
+            for placement in listed.placements
+        ],
+    }

@@ -1,0 +1,155 @@
+"""Backends, models and deployments: load, decide, save, in one transaction each."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from billing.clock import Clock
+from billing.errors import Conflict, InvalidInput, NotFound
+from billing.fleet import backend as backends
+from billing.fleet import deployment as deployments
+from billing.fleet import store
+from billing.fleet.backend import Backend, Credential
+from billing.fleet.deployment import DEPLOYMENTS_MAX, Deployment, DeploymentRequest, Placement
+from billing.fleet.model import Model, check_names, check_unique
+from billing.ids import NewId
+from billing.infra.postgres import Connection, Database
+
+
+class ListedModel(msgspec.Struct, frozen=True):
+    """A model with where it is answered; without placements nobody can be served."""
+
+    model: Model
+    placements: tuple[Placement, ...]
+
+
+class FleetService:
+    """What answers. Raises ``NotFound`` naming what does not exist, ``Conflict`` on what exists already."""
+
+    def __init__(self, database: Database, clock: Clock, new_id: NewId) -> None:
+        self._database = database
+        self._clock = clock
+        self._new_id = new_id
+
+    def __repr__(self) -> str:
+        return f"<FleetService {self._database!r}>"
+
+    async def add_backend(
+        self,
+        name: str,
+        url: str,
+        engine: str,
+        *,
+        credential: str | None = None,
+        concurrency: int | None = None,
+    ) -> Backend:
+        """A new model server; nothing is sent to it here."""
+        new, secret = self._backend(name, url, engine, credential, concurrency)
+        async with self._database.transaction() as connection:
+            if not await store.insert_backend(connection, new, secret):
+                raise Conflict(f"backend {name} exists already")
+        return new
+
+    async def put_backend(
+        self,
+        name: str,
+        url: str,
+        engine: str,
+        *,
+        credential: str | None = None,
+        concurrency: int | None = None,
+    ) -> Backend:
+        """The model server of a name as it is now: added, or changed in every part and kept under its id."""
+        new, secret = self._backend(name, url, engine, credential, concurrency)
+        async with self._database.transaction() as connection:
+            if not await store.insert_backend(connection, new, secret):
+                return await store.update_backend(connection, new, secret)
+        return new
+
+    def _backend(
+        self, name: str, url: str, engine: str, credential: str | None, concurrency: int | None
+    ) -> tuple[Backend, Credential | None]:
+        secret = backends.check_credential(credential) if credential is not None else None
+        new = Backend(
+            id=self._new_id(),
+            name=backends.check_name(name),
+            url=backends.check_url(url),
+            engine=backends.check_engine(engine),
+            has_credential=secret is not None,
+            created_at_us=self._clock(),
+            concurrency=backends.check_concurrency(concurrency),
+        )
+        return new, secret
+
+    async def list_backends(self, rows_max: int) -> list[Backend]:
+        """Backends by name."""
+        async with self._database.transaction() as connection:
+            return await store.backends(connection, rows_max)
+
+    async def add_model(
+        self, name: str, requests: Sequence[DeploymentRequest], aliases: Sequence[str] = ()
+    ) -> ListedModel:
+        """A new model with its deployments, at least one. Its name and aliases answer to no other model."""
+        names = check_names(name, tuple(aliases))
+        _check_requests(requests)
+        async with self._database.transaction() as connection:
+            await store.lock_models(connection)
+            check_unique(names, await store.models(connection))
+            new = Model(self._new_id(), name, tuple(aliases), self._clock())
+            await store.insert_model(connection, new)
+            await self._deploy(connection, new, requests)
+            return await _listed(connection, new)
+
+    async def deploy(self, model_name: str, request: DeploymentRequest) -> ListedModel:
+        """One more backend for a model."""
+        _check_requests([request])
+        async with self._database.transaction() as connection:
+            found = await store.model_by_name(connection, model_name)
+            if found is None:
+                raise NotFound(f"there is no model {model_name!r}")
+            await self._deploy(connection, found, [request])
+            return await _listed(connection, found)
+
+    async def list_models(self, rows_max: int) -> list[ListedModel]:
+        """Models by name, each with where it is answered."""
+        async with self._database.transaction() as connection:
+            found = await store.models(connection, rows_max)
+            placed = await store.placements(connection, [model.id for model in found])
+        by_model: dict[str, list[Placement]] = {model.name: [] for model in found}
+        for placement in placed:
+            by_model[placement.model].append(placement)
+        return [ListedModel(model, tuple(by_model[model.name])) for model in found]
+
+    async def _deploy(
+        self, connection: Connection, model: Model, requests: Sequence[DeploymentRequest]
+    ) -> None:
+        known = await store.backends_named(connection, [request.backend for request in requests])
+        for request in requests:
+            if request.backend not in known:
+                raise NotFound(f"there is no backend {request.backend!r}")
+            new = Deployment(
+                id=self._new_id(),
+                model_id=model.id,
+                backend_id=known[request.backend].id,
+                backend_model=request.backend_model or model.name,
+                created_at_us=self._clock(),
+                weight=request.weight,
+                priority=request.priority,
+            )
+            if not await store.insert_deployment(connection, new):
+                raise Conflict(
+                    f"model {model.name} is deployed on {request.backend} as {new.backend_model} already"
+                )
+
+
+def _check_requests(requests: Sequence[DeploymentRequest]) -> None:
+    if not 1 <= len(requests) <= DEPLOYMENTS_MAX:
+        raise InvalidInput(
+            f"deployments: 1 to {DEPLOYMENTS_MAX} backends, got {len(requests)}", "deployments"
+        )
+    for index, request in enumerate(requests):
+        deployments.check(request, f"deployments[{index}]")
+
+
+async def _listed(connection: Connection, model: Model) -> ListedModel:
+    return ListedModel(model, tuple(await store.placements(connection, [model.id])))

@@ -1,0 +1,155 @@
+"""Every statement on backends, models and deployments. Inserts answer whether the row was new, instead of raising."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from billing.clock import from_datetime, to_datetime
+from billing.fleet.backend import Backend, Credential, EngineKind
+from billing.fleet.deployment import Deployment, Placement
+from billing.fleet.model import Model
+from billing.fleet.tables import backend, deployment, model
+from billing.infra.postgres import Connection
+
+
+async def insert_backend(connection: Connection, new: Backend, credential: Credential | None) -> bool:
+    """Whether the backend was added; False when its name is taken."""
+    statement = insert(backend).values(
+        id=new.id,
+        name=new.name,
+        url=new.url,
+        engine=new.engine.value,
+        credential=credential.secret if credential else None,
+        concurrency=new.concurrency,
+        created_at=to_datetime(new.created_at_us),
+    )
+    return (await connection.execute(statement.on_conflict_do_nothing())).rowcount == 1
+
+
+async def update_backend(connection: Connection, new: Backend, credential: Credential | None) -> Backend:
+    """Change every part of the backend of ``new``'s name, which exists; its id and its first instant stay."""
+    values = {
+        "url": new.url,
+        "engine": new.engine.value,
+        "credential": credential.secret if credential else None,
+        "concurrency": new.concurrency,
+        "archived_at": None,
+    }
+    await connection.execute(update(backend).where(backend.c.name == new.name).values(values))
+    return (await backends_named(connection, [new.name]))[new.name]
+
+
+async def backends(connection: Connection, rows_max: int) -> list[Backend]:
+    """Backends by name, at most ``rows_max``."""
+    return [
+        _backend_of(row)
+        for row in await connection.execute(_backends().order_by(backend.c.name).limit(rows_max))
+    ]
+
+
+async def backends_named(connection: Connection, names: Sequence[str]) -> dict[str, Backend]:
+    """Backends of some names, by name."""
+    rows = await connection.execute(_backends().where(backend.c.name.in_(names)))
+    return {row.name: _backend_of(row) for row in rows}
+
+
+async def backend_by_id(connection: Connection, backend_id: UUID) -> Backend | None:
+    """The backend of an id."""
+    row = (await connection.execute(_backends().where(backend.c.id == backend_id))).one_or_none()
+    return _backend_of(row) if row else None
+
+
+async def lock_models(connection: Connection) -> None:
+    """Keep others from adding models until the transaction ends: aliases are unique across rows, which no index says."""
+    await connection.execute(text("LOCK TABLE model IN SHARE ROW EXCLUSIVE MODE"))
+
+
+async def insert_model(connection: Connection, new: Model) -> None:
+    """Add a model whose names were checked under :func:`lock_models`."""
+    await connection.execute(
+        insert(model).values(
+            id=new.id, name=new.name, aliases=list(new.aliases), created_at=to_datetime(new.created_at_us)
+        )
+    )
+
+
+async def insert_deployment(connection: Connection, new: Deployment) -> bool:
+    """Whether the deployment was added; False when the model is deployed so already."""
+    statement = insert(deployment).values(
+        id=new.id,
+        model_id=new.model_id,
+        backend_id=new.backend_id,
+        backend_model=new.backend_model,
+        weight=new.weight,
+        priority=new.priority,
+        created_at=to_datetime(new.created_at_us),
+    )
+    return (await connection.execute(statement.on_conflict_do_nothing())).rowcount == 1
+
+
+async def models(connection: Connection, rows_max: int | None = None) -> list[Model]:
+    """Models by name; all of them when no maximum is given, as the check of names needs."""
+    rows = await connection.execute(select(model).order_by(model.c.name).limit(rows_max))
+    return [_model_of(row) for row in rows]
+
+
+async def model_by_name(connection: Connection, name: str) -> Model | None:
+    """The model of a public name."""
+    row = (await connection.execute(select(model).where(model.c.name == name))).one_or_none()
+    return _model_of(row) if row else None
+
+
+async def placements(connection: Connection, model_ids: Sequence[UUID]) -> list[Placement]:
+    """Where some models are answered, in the order in which their backends are tried."""
+    columns = (
+        model.c.name.label("model"),
+        backend.c.name.label("backend"),
+        deployment.c.backend_model,
+        deployment.c.weight,
+        deployment.c.priority,
+    )
+    statement = (
+        select(*columns)
+        .join_from(deployment, model, deployment.c.model_id == model.c.id)
+        .join(backend, deployment.c.backend_id == backend.c.id)
+        .where(deployment.c.model_id.in_(model_ids), deployment.c.archived_at.is_(None))
+        .order_by(model.c.name, deployment.c.priority, deployment.c.weight.desc(), backend.c.name)
+    )
+    return [Placement(**row) for row in (await connection.execute(statement)).mappings()]
+
+
+def _backends() -> Select[Any]:
+    """Every column but the credential, which only the directory reads."""
+    shown = [column for column in backend.c if column.name not in {"credential", "version"}]
+    return select(*shown, backend.c.credential.is_not(None).label("has_credential"))
+
+
+def _instant(moment: datetime | None) -> int | None:
+    return None if moment is None else from_datetime(moment)
+
+
+def _backend_of(row: Row[Any]) -> Backend:
+    return Backend(
+        id=row.id,
+        name=row.name,
+        url=row.url,
+        engine=EngineKind(row.engine),
+        has_credential=row.has_credential,
+        created_at_us=from_datetime(row.created_at),
+        concurrency=row.concurrency,
+        archived_at_us=_instant(row.archived_at),
+    )
+
+
+def _model_of(row: Row[Any]) -> Model:
+    return Model(
+        id=row.id,
+        name=row.name,
+        aliases=tuple(row.aliases),
+        created_at_us=from_datetime(row.created_at),
+        archived_at_us=_instant(row.archived_at),
+    )

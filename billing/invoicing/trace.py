@@ -1,0 +1,114 @@
+"""One request from its key to its cost: what is known, how it is known, and the arithmetic of its price."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import msgspec
+
+from billing import money
+from billing.ids import instant_of
+from billing.metering.stored import StoredCount, StoredRecord
+from billing.pricing.billable import Disposition, disposition
+from billing.pricing.rating import Term, Unpriced, price_at
+from billing.pricing.unit import UnitPrice
+from billing.tokens.components import Component, components
+from billing.tokens.usage import Count, Provenance, TokenUsage
+
+
+class Parties(msgspec.Struct, frozen=True):
+    """Who asked and what answered, by the names that people know. None was deleted since, or never there."""
+
+    tenant: str
+    tenant_name: str
+    project: str | None
+    key_prefix: str | None
+    key_name: str | None
+    backend: str | None
+    backend_url: str | None
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """quantity × price ÷ per = amount, for one component; without a rate, why."""
+
+    component: Component
+    quantity: int
+    price: UnitPrice | None = None
+    plan: str = ""
+    version: int = 0
+    pattern: str = ""
+    priced_as: Component | None = None
+    """The component whose rate was used, when it is not the component's own."""
+    amount: Decimal | None = None
+    unpriced: Unpriced | None = None
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """One screen about one request. ``amount`` is an estimate until its period is closed."""
+
+    record: StoredRecord
+    at_us: int
+    parties: Parties
+    counts: tuple[tuple[str, StoredCount], ...]
+    costs: tuple[Cost, ...]
+    disposition: Disposition
+    currency: str | None
+    amount: Decimal
+
+
+def trace(record: StoredRecord, parties: Parties, terms: Sequence[Term]) -> Trace:
+    """What is known of a request; ``terms`` are what prices its tenant at its time."""
+    at_us = instant_of(record.id)
+    split = components(_usage(record))
+    costs = tuple(
+        _cost(record.model, at_us, part, split.get(part), terms) for part in Component if split.get(part)
+    )
+    return Trace(
+        record=record,
+        at_us=at_us,
+        parties=parties,
+        counts=_counts(record),
+        costs=costs,
+        disposition=disposition(record.outcome, record.provenance),
+        currency=next((term.plan.currency for term in terms if term.holds_at(at_us)), None),
+        amount=money.total([cost.amount for cost in costs if cost.amount is not None]),
+    )
+
+
+def _cost(model: str, at_us: int, part: Component, quantity: int, terms: Sequence[Term]) -> Cost:
+    priced = price_at(terms, at_us, model, part)
+    if isinstance(priced, Unpriced):
+        return Cost(part, quantity, unpriced=priced)
+    return Cost(
+        component=part,
+        quantity=quantity,
+        price=priced.rate.price,
+        plan=priced.plan,
+        version=priced.version.number,
+        pattern=priced.rate.pattern,
+        priced_as=priced.rate.priced_as,
+        amount=priced.rate.price.amount(quantity),
+    )
+
+
+def _counts(record: StoredRecord) -> tuple[tuple[str, StoredCount], ...]:
+    """Input and output always, their parts when something is known of them."""
+    named = (
+        ("input", record.input),
+        ("cached_input", record.cached_input),
+        ("cache_write", record.cache_write),
+        ("output", record.output),
+        ("reasoning", record.reasoning),
+    )
+    return tuple(
+        (name, count) for name, count in named if name in {"input", "output"} or count.value is not None
+    )
+
+
+def _usage(record: StoredRecord) -> TokenUsage:
+    parts = (record.input, record.cached_input, record.cache_write, record.output, record.reasoning)
+    return TokenUsage(*(_count(part) for part in parts))
+
+
+def _count(stored: StoredCount) -> Count:
+    provenance = Provenance(stored.provenance) if stored.provenance else None
+    return Count(stored.value, provenance, stored.method or "")

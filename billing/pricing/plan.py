@@ -1,0 +1,131 @@
+"""Price plans: immutable, dated versions of rates, and which rate prices what (billing-rules.md §5)."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from billing.errors import InvalidInput
+from billing.pricing.pattern import ANY, Specificity, can_match_the_same, matches, specificity
+from billing.pricing.unit import UnitPrice
+from billing.tokens.components import Component
+
+SHORTHANDS: dict[str, tuple[Component, ...]] = {
+    "input": (Component.UNCACHED_INPUT, Component.CACHED_INPUT, Component.CACHE_WRITE),
+    "output": (Component.ANSWER_OUTPUT, Component.REASONING),
+}
+"""Words of a plan that stand for all their parts; a part that is named beside its shorthand keeps its own price."""
+
+FALLBACKS: dict[Component, Component] = {
+    Component.CACHED_INPUT: Component.UNCACHED_INPUT,
+    Component.CACHE_WRITE: Component.UNCACHED_INPUT,
+    Component.REASONING: Component.ANSWER_OUTPUT,
+}
+"""What a component without a rate of its own is priced as, within the same model pattern."""
+
+
+class ModelRates(msgspec.Struct, frozen=True):
+    """The prices of the models that a pattern matches."""
+
+    model: str
+    prices: dict[Component, UnitPrice]
+
+    def candidate(self, component: Component) -> "tuple[Component, UnitPrice] | None":
+        """The price that this pattern has for a component: its own, or that of what it falls back to."""
+        for wanted in (component, FALLBACKS.get(component)):
+            if wanted is not None and wanted in self.prices:
+                return wanted, self.prices[wanted]
+        return None
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What a version says; stored as it stands and never changed."""
+
+    label: str
+    rates: tuple[ModelRates, ...]
+
+
+class Version(msgspec.Struct, frozen=True):
+    """The content that holds from an instant on the 15-minute grid until the next version's."""
+
+    effective_us: int
+    content: Content
+    number: int = 0
+    """Counted from 1 in the order in which versions were stored; 0 is not stored yet."""
+
+
+class PlanFile(msgspec.Struct, frozen=True):
+    """A plan as an operator wrote it, whole and checked; versions by their instant."""
+
+    name: str
+    currency: str
+    versions: tuple[Version, ...]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A stored plan; versions by their instant."""
+
+    id: UUID
+    name: str
+    currency: str
+    created_at_us: int
+    versions: tuple[Version, ...]
+
+    def version_at(self, instant_us: int) -> Version | None:
+        """The version in force at an instant; None before the first."""
+        in_force = [version for version in self.versions if version.effective_us <= instant_us]
+        return in_force[-1] if in_force else None
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """The one rate that prices a component of a model, and how it was found."""
+
+    pattern: str
+    priced_as: Component
+    price: UnitPrice
+
+
+def resolve(rates: Sequence[ModelRates], model: str, component: Component) -> Resolved | None:
+    """The one rate that prices a component of a model; None leaves it unrated (I7).
+
+    The most specific pattern that has a candidate wins: what is said of a model counts more than a price of the very
+    component for all models. :func:`check_rates` refused ties, so there is one winner.
+    """
+    best: Resolved | None = None
+    for entry in rates:
+        candidate = entry.candidate(component) if matches(entry.model, model) else None
+        if candidate is not None and (best is None or specificity(entry.model) > specificity(best.pattern)):
+            best = Resolved(entry.model, *candidate)
+    return best
+
+
+def check_rates(rates: Sequence[ModelRates], where: str) -> None:
+    """That no two entries can tie; raises ``InvalidInput`` naming both (billing-rules.md §5: ambiguity is an error)."""
+    first_of: dict[str, int] = {}
+    rivals: dict[Specificity, list[int]] = {}
+    for index, entry in enumerate(rates):
+        place = f"{where}[{index}].model"
+        if entry.model in first_of:
+            raise InvalidInput(
+                f"{place}: {entry.model} has its rates at {where}[{first_of[entry.model]}] already", place
+            )
+        first_of[entry.model] = index
+        if ANY not in entry.model:
+            continue
+        equals = rivals.setdefault(specificity(entry.model), [])
+        for before in equals:
+            shared = _tie(rates[before], entry)
+            if shared is not None:
+                raise InvalidInput(
+                    f"{place}: {entry.model} and {rates[before].model} ({where}[{before}]) can match the same model, are "
+                    f"equally specific and both price {shared}: make one of them longer",
+                    place,
+                )
+        equals.append(index)
+
+
+def _tie(one: ModelRates, other: ModelRates) -> Component | None:
+    """A component for which two equally specific entries are both candidates for some model."""
+    if not can_match_the_same(one.model, other.model):
+        return None
+    return next((c for c in Component if one.candidate(c) and other.candidate(c)), None)

@@ -1,0 +1,176 @@
+"""The golden numbers through the whole product: real llama.cpp, gateway, recorder, Postgres."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from billing.app.demo_check import count_of, settled
+from billing.infra.golden.model import GOLDEN, SLOW, model_path
+from billing.infra.golden.runner import LlamaServer
+from billing.metering.stored import StoredRecord
+from billing.tokens.prometheus import parse_counters
+from tests.e2e.rig import output_of, running
+
+MESSAGES = [
+    {"role": "system", "content": "You answer in one paragraph."},
+    {"role": "user", "content": "How are the tokens of an answer counted?"},
+]
+INPUT_TOKENS = 41
+"""What `/apply-template` + `/tokenize`, HF tokenizers and the server's usage say of these messages (test_golden_model)."""
+OUTPUT_TOKENS = 53
+REASONING_TOKENS = 20
+HANG_UPS = 6
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def golden(models: Path, tmp_path: Path) -> Iterator[LlamaServer]:
+    server = LlamaServer.start(model_path(models, GOLDEN), "golden", log_path=tmp_path / "llama.log", slots=1)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def slow(models: Path, tmp_path: Path) -> Iterator[LlamaServer]:
+    server = LlamaServer.start(model_path(models, SLOW), "slow", log_path=tmp_path / "llama.log", slots=1)
+    yield server
+    server.stop()
+
+
+def chat(**options: Any) -> dict[str, Any]:
+    return {"model": "golden", "messages": MESSAGES} | options
+
+
+async def events(client: httpx2.AsyncClient, body: dict[str, Any]) -> list[str]:
+    async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
+        assert reply.status_code == 200
+        return [line.removeprefix("data: ") async for line in reply.aiter_lines() if line]
+
+
+def counts(record: StoredRecord) -> tuple[int | None, int | None, int | None]:
+    return record.input.value, record.output.value, record.reasoning.value
+
+
+async def test_every_way_of_asking_is_counted_alike(golden: LlamaServer, tmp_path: Path) -> None:
+    async with running(tmp_path / "data", {"golden": ("llama.cpp", golden.url)}) as rig:
+        async with rig.client() as client:
+            for temperature in (0, 2):
+                plain = await client.post("/v1/chat/completions", json=chat(temperature=temperature))
+                assert plain.json()["usage"]["completion_tokens"] == OUTPUT_TOKENS
+                assert "timings" in plain.json()
+                asked = await events(
+                    client, chat(temperature=temperature, stream=True, stream_options={"include_usage": True})
+                )
+                assert json.loads(asked[-2])["usage"]["completion_tokens"] == OUTPUT_TOKENS
+                assert asked[-1] == "[DONE]"
+                unasked = await events(client, chat(temperature=temperature, stream=True))
+                assert not [event for event in asked[:-2] + unasked if "usage" in event]
+                assert not [event for event in asked + unasked if "timings" in event]
+                assert len(unasked) == len(asked) - 1
+        records = await rig.records(6)
+    assert {counts(record) for record in records} == {(INPUT_TOKENS, OUTPUT_TOKENS, REASONING_TOKENS)}
+    assert {record.outcome for record in records} == {"complete"}
+    by_stream = {(record.stream, record.reasoning.provenance, record.output.provenance) for record in records}
+    assert by_stream == {(True, "running", "reported"), (False, "counted", "reported")}
+    streamed = [record for record in records if record.stream]
+    assert all(
+        record.ttft_us and record.itl_us and record.ttft_us < (record.duration_us or 0) for record in streamed
+    )
+
+
+async def test_a_client_that_asks_for_timings_sees_what_the_engine_sends(
+    golden: LlamaServer, tmp_path: Path
+) -> None:
+    body = chat(stream=True, timings_per_token=True, stream_options={"include_usage": True})
+    async with running(tmp_path / "data", {"golden": ("llama.cpp", golden.url)}) as rig:
+        async with rig.client() as client, httpx2.AsyncClient(base_url=golden.url, trust_env=False) as direct:
+            through, without = await events(client, body), await events(direct, body)
+        await rig.records(1)
+    shapes = [[_shape(event) for event in side] for side in (through, without)]
+    assert shapes[0] == shapes[1]
+
+
+async def test_completions_are_counted_and_what_cannot_be_counted_is_refused(
+    golden: LlamaServer, tmp_path: Path
+) -> None:
+    async with running(tmp_path / "data", {"golden": ("llama.cpp", golden.url)}) as rig:
+        async with rig.client() as client:
+            path = "/v1/completions"
+            whole = await client.post(path, json={"model": "golden", "prompt": "Counting", "max_tokens": 200})
+            tokenized = await client.post(
+                path, json={"model": "golden", "prompt": [9, 10, 11], "max_tokens": 5}
+            )
+            assert (whole.status_code, tokenized.status_code) == (200, 200)
+            for body in ({"prompt": "a", "n": 2}, {"prompt": ["a", "b"]}):
+                refused = await client.post(path, json={"model": "golden", **body})
+                assert refused.status_code == 400
+                assert refused.json()["error"]["param"] == next(
+                    name for name in ("n", "prompt") if name in body and body[name] != "a"
+                )
+                assert "does not count" in refused.json()["error"]["message"]
+        records = await rig.records(2)
+    outputs = {record.output.value: record.input.value for record in records}
+    assert outputs == {
+        whole.json()["usage"]["completion_tokens"]: whole.json()["usage"]["prompt_tokens"],
+        5: 3,
+    }
+
+
+async def test_a_hang_up_is_counted_within_one_token(slow: LlamaServer, tmp_path: Path) -> None:
+    async with running(tmp_path / "data", {"slow": ("llama.cpp", slow.url)}) as rig:
+        before = count_of(parse_counters(slow.metrics()))
+        async with rig.client() as client:
+            for number in range(HANG_UPS):
+                await _hang_up(client, after=10 + 7 * number)
+        records = await rig.records(HANG_UPS)
+        after = await settled(slow)
+    assert {record.outcome for record in records} == {"client_closed"}
+    assert {record.output.provenance for record in records} == {"running"}
+    assert sum(record.input.value or 0 for record in records) == after.input - before.input
+    difference = after.output - before.output - sum(map(output_of, records))
+    assert 0 <= difference <= HANG_UPS
+
+
+async def test_a_non_streamed_hang_up_is_on_record_with_unknown_counts_or_the_engines_own(
+    slow: LlamaServer, tmp_path: Path
+) -> None:
+    async with running(tmp_path / "data", {"slow": ("llama.cpp", slow.url)}) as rig:
+        async with rig.client(timeout=0.3) as client:
+            with pytest.raises(httpx2.TimeoutException):
+                await client.post("/v1/chat/completions", json={"model": "slow", "messages": MESSAGES})
+        record = (await rig.records(1))[0]
+    assert (record.outcome, record.status) == ("client_closed", 499)
+    assert record.output.value is None
+    assert record.input_estimate
+
+
+async def _hang_up(client: httpx2.AsyncClient, *, after: int) -> None:
+    body = {"model": "slow", "messages": MESSAGES, "stream": True}
+    async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
+        seen = 0
+        async for line in reply.aiter_lines():
+            seen += line.startswith("data: ")
+            if seen == after:
+                return
+
+
+def _shape(event: str) -> object:
+    """An event without what differs from run to run: ids, instants, durations, cache."""
+    if event == "[DONE]":
+        return event
+    body = json.loads(event)
+    for name in ("id", "created"):
+        body.pop(name)
+    if "timings" in body:
+        body["timings"] = sorted(body["timings"])
+    if "usage" in body:
+        body["usage"].pop("prompt_tokens_details")
+    return body

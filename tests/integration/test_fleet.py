@@ -1,0 +1,115 @@
+"""Backends, models and deployments on a real Postgres, under the role that operators work with."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from billing.errors import Conflict, InvalidInput, NotFound
+from billing.fleet.backend import EngineKind
+from billing.fleet.deployment import DeploymentRequest, Placement
+from billing.fleet.service import FleetService
+from billing.infra.postgres import Database
+from tests.invoice_kit import at
+from tests.metering_kit import ask, id_maker
+
+NOW = at("2026-11-24T10:00:00Z")
+URL = "http://127.0.0.1:8080"
+
+
+@pytest.fixture
+async def service(migrated_url: str) -> AsyncIterator[FleetService]:
+    database = Database(migrated_url, role="control", pool_size=4)
+    yield FleetService(database, lambda: NOW, id_maker())
+    await database.close()
+
+
+async def test_a_backend_is_added_once(service: FleetService) -> None:
+    made = await service.add_backend("local", f"{URL}/", "llama.cpp", concurrency=8)
+    assert (made.url, made.engine, made.concurrency, made.has_credential) == (
+        URL,
+        EngineKind.LLAMA_CPP,
+        8,
+        False,
+    )
+    assert await service.list_backends(10) == [made]
+    with pytest.raises(Conflict, match="backend local exists already"):
+        await service.add_backend("local", URL, "vllm")
+
+
+async def test_a_credential_is_stored_for_the_gateway_and_shown_to_nobody(
+    service: FleetService, migrated_url: str
+) -> None:
+    made = await service.add_backend("nim", "https://nim.internal", "nim", credential="hunter2")
+    assert made.has_credential
+    assert "hunter2" not in f"{made!r} {await service.list_backends(10)!r} {service!r}"
+    assert (await ask(migrated_url, "SELECT credential FROM backend"))[0][0] == "hunter2"
+
+
+async def test_a_backend_that_is_put_again_changes_and_keeps_its_id(
+    service: FleetService, migrated_url: str
+) -> None:
+    first = await service.put_backend("local", URL, "llama.cpp", credential="old", concurrency=8)
+    second = await service.put_backend("local", "http://127.0.0.1:9090", "vllm")
+    assert second.id == first.id
+    assert await service.list_backends(10) == [second]
+    (row,) = await ask(migrated_url, "SELECT url, engine, credential, concurrency, version FROM backend")
+    assert tuple(row)[:4] == ("http://127.0.0.1:9090", "vllm", None, None)
+    assert row["version"] == (await ask(migrated_url, "SELECT version FROM directory_version"))[0][0]
+
+
+async def test_a_model_is_answered_by_its_backends_in_the_order_they_are_tried(service: FleetService) -> None:
+    for name in ("a", "b", "c"):
+        await service.add_backend(name, URL, "vllm")
+    requests = [
+        DeploymentRequest("c", priority=1),
+        DeploymentRequest("a", "meta/llama", weight=3),
+        DeploymentRequest("b", weight=7),
+    ]
+    listed = await service.add_model("llama", requests, aliases=["llama-latest"])
+    assert listed.model.names == ("llama", "llama-latest")
+    assert listed.placements == (
+        Placement("llama", "b", "llama", 7, 0),
+        Placement("llama", "a", "meta/llama", 3, 0),
+        Placement("llama", "c", "llama", 1, 1),
+    )
+    assert await service.list_models(10) == [listed]
+
+
+async def test_a_model_may_be_deployed_on_one_more_backend(service: FleetService) -> None:
+    for name in ("a", "b"):
+        await service.add_backend(name, URL, "vllm")
+    await service.add_model("llama", [DeploymentRequest("a")])
+    listed = await service.deploy("llama", DeploymentRequest("b"))
+    assert [placement.backend for placement in listed.placements] == ["a", "b"]
+    with pytest.raises(Conflict, match="model llama is deployed on b as llama already"):
+        await service.deploy("llama", DeploymentRequest("b"))
+    with pytest.raises(NotFound, match="there is no model 'mistral'"):
+        await service.deploy("mistral", DeploymentRequest("a"))
+
+
+async def test_a_model_on_an_unknown_backend_leaves_nothing_behind(service: FleetService) -> None:
+    await service.add_backend("a", URL, "vllm")
+    with pytest.raises(NotFound, match="there is no backend 'b'"):
+        await service.add_model("llama", [DeploymentRequest("a"), DeploymentRequest("b")])
+    with pytest.raises(InvalidInput, match="deployments: 1 to 64 backends, got 0"):
+        await service.add_model("llama", [])
+    assert await service.list_models(10) == []
+
+
+async def test_no_two_models_answer_to_one_name(service: FleetService) -> None:
+    await service.add_backend("a", URL, "vllm")
+    await service.add_model("llama", [DeploymentRequest("a")], aliases=["gpt-4"])
+    for name, aliases in (("llama", ()), ("gpt-4", ()), ("new", ("llama",)), ("new", ("gpt-4",))):
+        with pytest.raises(Conflict, match="belongs to model llama already"):
+            await service.add_model(name, [DeploymentRequest("a")], aliases=aliases)
+
+
+async def test_of_two_models_added_at_once_one_gets_the_alias(service: FleetService) -> None:
+    await service.add_backend("a", URL, "vllm")
+    attempts = [
+        service.add_model(f"model-{number}", [DeploymentRequest("a")], ["best"]) for number in range(4)
+    ]
+    results = await asyncio.gather(*attempts, return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["Conflict"] * 3 + ["ListedModel"]
+    assert len(await service.list_models(10)) == 1

@@ -1,0 +1,263 @@
+"""Invariants of billing-rules.md §4 that hold for unit prices, over random plans, usage, splits and clocks."""
+
+import fnmatch
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from random import Random
+from uuid import UUID
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from billing import money
+from billing.clock import BUCKET_US
+from billing.errors import InvalidInput
+from billing.invoicing.draft import draft
+from billing.invoicing.period import Period
+from billing.metering.stored import RollupRow
+from billing.money import Rounding
+from billing.pricing.parse import parse
+from billing.pricing.pattern import can_match_the_same, matches
+from billing.pricing.plan import Content, ModelRates, Plan, Version, check_rates, resolve
+from billing.pricing.rating import Term, Usage, rate
+from billing.pricing.unit import PER_CHOICES, UnitPrice
+from billing.tokens.components import Component, Components
+from tests.invoice_kit import rollup_row
+
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no fault of a price."""
+BUCKETS = 40
+PERIOD = Period(0, BUCKETS * BUCKET_US)
+
+prices = st.decimals(min_value=0, max_value=1000, places=12, allow_nan=False).map(
+    lambda price: Decimal(money.plain(price))
+)
+units = st.builds(UnitPrice, prices, st.sampled_from(PER_CHOICES))
+quantities = st.integers(min_value=0, max_value=10**15)
+names = st.text("ab-", min_size=1, max_size=5)
+patterns = st.text("ab*", min_size=1, max_size=6).filter(lambda text: "**" not in text)
+entries = st.builds(ModelRates, patterns, st.dictionaries(st.sampled_from(Component), units, min_size=1))
+instants = st.integers(min_value=0, max_value=BUCKETS - 1).map(lambda number: number * BUCKET_US)
+usages = st.builds(Usage, instants, names, st.sampled_from(Component), quantities)
+
+
+def is_unambiguous(rates: Sequence[ModelRates]) -> bool:
+    try:
+        check_rates(rates, "rates")
+    except InvalidInput:
+        return False
+    return True
+
+
+rate_lists = st.lists(entries, min_size=1, max_size=5).map(tuple).filter(is_unambiguous)
+contents = st.builds(Content, st.just(""), rate_lists)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """A plan with one to four versions at different instants of the period."""
+    effective = sorted(draw(st.sets(instants, min_size=1, max_size=4)))
+    versions = tuple(Version(instant, draw(contents), number) for number, instant in enumerate(effective, 1))
+    return Plan(UUID(int=1), "random", "USD", 0, versions)
+
+
+terms = plans().map(lambda plan: [Term(0, None, plan)])
+
+
+def total(usage: Sequence[Usage], priced_by: Sequence[Term]) -> Decimal:
+    return money.total([line.amount for line in rate(usage, priced_by).lines])
+
+
+@relaxed
+@given(
+    st.integers(min_value=-(10**15), max_value=10**15),
+    st.sampled_from(["JPY", "USD", "KWD"]),
+    st.sampled_from(Rounding),
+)
+def test_i3_minor_units_round_trip(minor: int, currency: str, rounding: Rounding) -> None:
+    assert money.to_minor(money.from_minor(minor, currency), currency, rounding) == minor
+
+
+@relaxed
+@given(units, st.lists(quantities, max_size=20))
+def test_i4_a_quantity_costs_the_same_however_it_is_split(unit: UnitPrice, parts: list[int]) -> None:
+    assert money.total([unit.amount(part) for part in parts]) == unit.amount(sum(parts))
+
+
+@relaxed
+@given(units, quantities, quantities)
+def test_i5_more_never_costs_less(unit: UnitPrice, quantity: int, more: int) -> None:
+    assert unit.amount(quantity) <= unit.amount(quantity + more)
+
+
+@relaxed
+@given(st.lists(usages, max_size=30), terms, st.randoms(use_true_random=False))
+def test_i4_order_and_batching_of_usage_change_no_line(
+    usage: list[Usage], priced_by: list[Term], source: Random
+) -> None:
+    split = [
+        msgspec.structs.replace(each, quantity=part)
+        for each in usage
+        for part in (each.quantity // 3, each.quantity - each.quantity // 3)
+    ]
+    source.shuffle(split)
+    assert rate(split, priced_by) == rate(usage, priced_by)
+
+
+@relaxed
+@given(rate_lists, names, st.sampled_from(Component))
+def test_i7_every_model_and_component_resolves_to_exactly_one_rate_or_none(
+    rates: tuple[ModelRates, ...], model: str, component: Component
+) -> None:
+    found = resolve(rates, model, component)
+    assert found == resolve(rates[::-1], model, component)
+    candidates = [
+        entry.model for entry in rates if matches(entry.model, model) and entry.candidate(component)
+    ]
+    assert (found is None) == (candidates == [])
+    if found is not None:
+        assert [(found.priced_as, found.price)] == [
+            entry.candidate(component) for entry in rates if entry.model == found.pattern
+        ]
+
+
+@relaxed
+@given(patterns, names)
+def test_a_pattern_matches_as_shells_match(pattern: str, model: str) -> None:
+    assert matches(pattern, model) == fnmatch.fnmatchcase(model, pattern)
+
+
+@relaxed
+@given(patterns, patterns, names)
+def test_two_patterns_that_match_one_name_are_known_to(one: str, other: str, model: str) -> None:
+    if matches(one, model) and matches(other, model):
+        assert can_match_the_same(one, other)
+
+
+@relaxed
+@given(st.lists(usages, max_size=30), terms, instants)
+def test_i8_splitting_a_period_at_any_instant_conserves_cost(
+    usage: list[Usage], priced_by: list[Term], cut_us: int
+) -> None:
+    before = [each for each in usage if each.at_us < cut_us]
+    after = [each for each in usage if each.at_us >= cut_us]
+    assert total(before, priced_by) + total(after, priced_by) == total(usage, priced_by)
+
+
+@relaxed
+@given(st.lists(usages, max_size=30), terms, instants)
+def test_i8_splitting_a_subscription_at_any_instant_conserves_cost(
+    usage: list[Usage], priced_by: list[Term], cut_us: int
+) -> None:
+    (whole,) = priced_by
+    parts = [Term(0, cut_us, whole.plan), Term(cut_us, None, whole.plan)]
+    assert rate(usage, parts) == rate(usage, priced_by)
+
+
+@relaxed
+@given(st.lists(usages, max_size=30), plans(), instants)
+def test_i9_a_version_equal_to_the_one_in_force_changes_no_cost(
+    usage: list[Usage], plan: Plan, effective_us: int
+) -> None:
+    in_force = plan.version_at(effective_us)
+    if in_force is None or in_force.effective_us == effective_us:
+        return
+    same = Version(effective_us, in_force.content, 99)
+    versions = tuple(sorted([*plan.versions, same], key=lambda version: version.effective_us))
+    more = msgspec.structs.replace(plan, versions=versions)
+    assert total(usage, [Term(0, None, more)]) == total(usage, [Term(0, None, plan)])
+
+
+@relaxed
+@given(st.lists(usages, max_size=30), plans())
+def test_every_quantity_is_in_exactly_one_line_or_unrated_and_costs_what_a_slow_oracle_says(
+    usage: list[Usage], plan: Plan
+) -> None:
+    rating = rate(usage, [Term(0, None, plan)])
+    assert sum(line.quantity for line in [*rating.lines, *rating.unrated]) == sum(
+        each.quantity for each in usage
+    )
+    expected = sum((oracle(each, plan) for each in usage), Fraction(0))
+    assert sum((Fraction(line.amount) for line in rating.lines), Fraction(0)) == expected
+
+
+def oracle(usage: Usage, plan: Plan) -> Fraction:
+    """The cost of one usage in fractions, by trying the rules one after the other."""
+    in_force = [version for version in plan.versions if version.effective_us <= usage.at_us]
+    if not in_force:
+        return Fraction(0)
+    rates = max(in_force, key=lambda version: version.effective_us).content.rates
+    wanted = [usage.component]
+    if usage.component in {Component.CACHED_INPUT, Component.CACHE_WRITE}:
+        wanted.append(Component.UNCACHED_INPUT)
+    if usage.component is Component.REASONING:
+        wanted.append(Component.ANSWER_OUTPUT)
+    by_specificity = sorted(
+        rates, key=lambda entry: (entry.model.count("*") == 0, len(entry.model.replace("*", "")))
+    )
+    for entry in reversed(by_specificity):
+        if fnmatch.fnmatchcase(usage.model, entry.model):
+            for component in wanted:
+                if component in entry.prices:
+                    price = entry.prices[component]
+                    return Fraction(price.price) * usage.quantity / price.per
+    return Fraction(0)
+
+
+rows = st.builds(
+    lambda number, model, outcome, provenance, tokens: msgspec.structs.replace(
+        rollup_row("1970-01-01T00:00:00Z", tokens, model=model, outcome=outcome, provenance=provenance),
+        bucket_us=number * BUCKET_US,
+    ),
+    st.integers(min_value=0, max_value=BUCKETS + 2),
+    names,
+    st.sampled_from(["complete", "client_closed", "upstream_error", "truncated", "interrupted"]),
+    st.sampled_from(["reported", "running", "counted", "estimated", "none"]),
+    st.builds(Components, *([st.integers(min_value=0, max_value=10**9)] * len(Component))),
+)
+
+
+@relaxed
+@given(st.lists(rows, max_size=12), terms, st.randoms(use_true_random=False))
+def test_p9_the_same_rows_in_any_order_give_the_same_bytes(
+    made: list[RollupRow], priced_by: list[Term], source: Random
+) -> None:
+    expected = msgspec.json.encode(draft(made, priced_by, PERIOD))
+    source.shuffle(made)
+    assert msgspec.json.encode(draft(made, priced_by, PERIOD)) == expected
+
+
+@relaxed
+@given(st.lists(rows, max_size=12), terms)
+def test_i1_lines_add_up_to_the_subtotal_and_sections_to_the_usage(
+    made: list[RollupRow], priced_by: list[Term]
+) -> None:
+    found = draft(made, priced_by, PERIOD)
+    inside = [row for row in made if PERIOD.holds(row.bucket_us)]
+    assert sum((Fraction(line.amount) for line in found.billed.lines), Fraction(0)) == Fraction(
+        found.subtotal
+    )
+    assert found.total_minor == money.to_minor(found.subtotal, "USD", Rounding.HALF_EVEN)
+    assert sum(section.requests for section in found.sections) == sum(row.requests for row in inside)
+    used = sum(getattr(row, component.value) for row in inside for component in Component)
+    assert sum(section.tokens for section in found.sections) == used
+    placed = [line.quantity for section in found.sections for line in (*section.lines, *section.unrated)]
+    assert sum(placed) == used
+
+
+@relaxed
+@given(st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("latin-1")))
+def test_any_text_is_a_plan_or_refused(text: str) -> None:
+    for attempt in (text, f"plan: a\ncurrency: USD\nversions: {text}"):
+        assert len(refusal(attempt)) < 1_000
+
+
+def refusal(text: str) -> str:
+    """Why a text is no plan; empty when it is one. Any other error is a defect."""
+    try:
+        parse(text)
+    except InvalidInput as refused:
+        return str(refused)
+    return ""

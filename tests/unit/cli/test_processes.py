@@ -1,0 +1,19 @@
+import pytest
+
+from billing.cli.processes import settings_of
+from billing.errors import Misconfigured
+from billing.settings import Durability, Settings
+
+
+def test_the_gateway_s_options_become_its_settings() -> None:
+    made = settings_of(Settings(), workers=4, host="0.0.0.0", port=9000, durability="after_reply")  # noqa: S104 - an option's value
+    gateway = made.gateway
+    assert (gateway.workers, gateway.host, gateway.port) == (4, "0.0.0.0", 9000)  # noqa: S104 - the same
+    assert gateway.durability is Durability.AFTER_REPLY
+
+
+def test_options_that_make_no_sense_are_refused_before_anything_starts() -> None:
+    with pytest.raises(
+        Misconfigured, match="workers must be 1 to 64, got 0; port must be 0 to 65535, got 70000"
+    ):
+        settings_of(Settings(), workers=0, host="::1", port=70_000, durability="before_reply")

@@ -1,0 +1,375 @@
+"""A request is a straight line: admitted and on record before the engine hears of it, on disk before its reply has ended."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from billing.errors import Forbidden, SpoolFull, Unauthenticated, Unavailable
+from billing.ids import instant_of
+from billing.settings import Durability
+from billing.tokens.usage import UNKNOWN, Count, Outcome, Provenance, TokenUsage
+from tests.gateway.fakes import (
+    BACKEND_ID,
+    CALLER,
+    KEY,
+    NOW_US,
+    USAGE_ID,
+    FakeReply,
+    World,
+    json_reply,
+    snapshot,
+)
+from tests.gateway.recordings import recording
+
+DONE = b"data: [DONE]\n\n"
+
+
+def body(**members: Any) -> bytes:
+    return msgspec.json.encode({"model": "tiny", "messages": [], **members})
+
+
+STREAM = body(stream=True)
+
+
+def thought(text: str, tokens: int) -> bytes:
+    return b'data: {"choices":[{"index":0,"delta":{"reasoning_content":"%s"}}],"timings":{"prompt_n":4,"predicted_n":%d}}\n\n' % (
+        text.encode(), tokens,
+    )  # fmt: skip
+
+
+def said(text: str, tokens: int) -> bytes:
+    return b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}],"timings":{"prompt_n":4,"predicted_n":%d}}\n\n' % (
+        text.encode(), tokens,
+    )  # fmt: skip
+
+
+def bare(text: str) -> bytes:
+    return b'data: {"choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % text.encode()
+
+
+FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+USED = b'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":3},"timings":{"prompt_n":4,"predicted_n":3}}\n\n'
+WHOLE = b'{"id":"c-1","model":"weights","choices":[{"index":0,"message":{"content":"a"}}],"usage":{"prompt_tokens":4,"completion_tokens":3}}'
+REASONED = WHOLE.replace(b'"content":"a"', b'"content":"a","reasoning_content":"because"')
+
+
+def values(usage: TokenUsage) -> tuple[int | None, ...]:
+    return tuple(part.value for part in (usage.input, usage.cached_input, usage.output, usage.reasoning))
+
+
+def in_order(world: World, *names: str) -> bool:
+    """Whether the first lines of these names stand in this order."""
+    places = [world.journal.names.index(name) for name in names]
+    return places == sorted(places)
+
+
+async def test_a_stream_is_on_record_before_the_engine_hears_of_it_and_on_disk_before_its_end() -> None:
+    world = World(FakeReply(said("a", 1), said("b", 2) + FINISH, USED + DONE))
+    await world.serve(STREAM)
+    assert in_order(world, "open", "send", "head", "chunk", "close", "synced", "end", "released")
+    assert world.journal.names.count("close") == 1
+    assert b"[DONE]" not in b"".join(world.journal.values("chunk"))
+    assert world.journal.values("end") == [DONE]
+    assert world.client.body == bare("a") + bare("b") + FINISH + DONE
+    assert (world.record.outcome, world.record.status, world.record.error) == (Outcome.COMPLETE, 200, None)
+    assert values(world.record.usage) == (4, None, 3, 0)
+
+
+async def test_a_whole_reply_is_on_disk_before_its_first_byte_leaves() -> None:
+    world = World(json_reply(WHOLE))
+    await world.serve(body())
+    assert in_order(world, "open", "send", "close", "synced", "head", "end", "released")
+    assert world.client.body == WHOLE
+    assert world.client.headers[b"content-length"] == str(len(WHOLE)).encode()
+    assert world.record.response_id == "c-1"
+    assert world.record.response_model == "weights"
+    assert values(world.record.usage) == (4, None, 3, None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "reply"), [(STREAM, FakeReply(said("a", 1) + FINISH + DONE)), (body(), json_reply(WHOLE))]
+)
+async def test_after_reply_waits_for_no_disk(sent: bytes, reply: FakeReply) -> None:
+    world = World(reply, durability=Durability.AFTER_REPLY)
+    await world.serve(sent)
+    assert "syncing" not in world.journal.names
+    assert in_order(world, "close", "end")
+    assert world.record.outcome is Outcome.COMPLETE
+
+
+async def test_the_open_entry_says_who_and_what() -> None:
+    world = World(json_reply(WHOLE))
+    sent = msgspec.json.encode({"model": "small", "messages": [], "user": "ada"})
+    await world.serve(sent, headers={b"idempotency-key": b"k" * 300})
+    (opened,) = world.spool.opened
+    assert (opened.id, instant_of(opened.id)) == (USAGE_ID, NOW_US)
+    assert (opened.tenant_id, opened.project_id, opened.key_id) == (CALLER.tenant_id, None, CALLER.key_id)
+    assert (opened.model, opened.backend_id, opened.engine) == ("tiny", BACKEND_ID, "llama.cpp")
+    assert (opened.operation, opened.stream, opened.end_user) == ("chat", False, "ada")
+    assert opened.input_estimate == len(sent) // 4
+    assert opened.idempotency_key == "k" * 255
+    assert opened.tags == {"team": "a"}
+
+
+async def test_what_goes_to_the_engine() -> None:
+    world = World(
+        FakeReply(DONE), directory=snapshot(credential="sk-engine", url="http://engine:8000/llm/v1")
+    )
+    await world.serve(STREAM, headers={b"x-conversation-id": b"7", b"cookie": b"c", b"user-agent": b"x/1"})
+    (sent,) = world.journal.values("send")
+    assert sent.head.startswith(b"POST /llm/v1/chat/completions HTTP/1.1\r\nhost: engine:8000\r\n")
+    assert b"authorization: Bearer sk-engine\r\n" in sent.head
+    assert b"content-length: %d\r\n" % len(sent.body) in sent.head
+    assert b"x-request-id: %s\r\n" % str(USAGE_ID).encode() in sent.head
+    for secret in (b"x-conversation-id", b"cookie", KEY):
+        assert secret not in sent.head
+    assert msgspec.json.decode(sent.body) == {
+        "model": "weights", "messages": [], "stream": True, "timings_per_token": True,
+        "stream_options": {"include_usage": True},
+    }  # fmt: skip
+
+
+async def test_the_usage_id_is_the_request_id_of_every_reply() -> None:
+    for world, sent in (
+        (
+            World(
+                FakeReply(
+                    DONE, headers=[(b"content-type", b"text/event-stream"), (b"x-request-id", b"theirs")]
+                )
+            ),
+            STREAM,
+        ),
+        (World(json_reply(WHOLE)), body()),
+        (World(json_reply(b"{}", status=500)), body()),
+        (World(Unavailable("gone")), body()),
+        (World(), b"no JSON"),
+        (World(full=("open",)), body()),
+    ):
+        await world.serve(sent)
+        assert world.client.headers[b"x-request-id"] == str(USAGE_ID).encode()
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], int, str | None]] = {
+    "no key": ({}, {"authorization": None}, 401, "invalid_api_key"),
+    "another key": ({}, {"authorization": b"Bearer sk-other"}, 401, "invalid_api_key"),
+    "a revoked key": ({"callers": {KEY: Unauthenticated("revoked")}}, {}, 401, "invalid_api_key"),
+    "a suspended tenant": ({"callers": {KEY: Forbidden("acme is suspended")}}, {}, 403, "forbidden"),
+    "a stale directory": ({"callers": {KEY: Unavailable("try again")}}, {}, 503, "unavailable"),
+    "a path that is not served": ({}, {"path": "/slots"}, 404, "unknown_url"),
+    "an unknown model": ({}, {"body": body(model="other")}, 404, "model_not_found"),
+    "no JSON": ({}, {"body": b"hello"}, 400, None),
+    "text that is no UTF-8": ({}, {"body": b'{"model":"\xff","messages":[]}'}, 400, None),
+    "a compressed body": ({}, {"headers": {b"content-encoding": b"gzip"}}, 400, None),
+    "a model that nothing serves": ({"directory": snapshot(served=False)}, {}, 503, "unavailable"),
+    "a full log": ({"full": ("open",)}, {}, 503, "spool_full"),
+    "several choices": ({}, {"body": body(n=2)}, 400, None),
+    "several choices by another name": ({}, {"body": body(n_cmpl=2)}, 400, None),
+    "a backend that is nowhere": ({"directory": snapshot(url="nowhere")}, {}, 500, "misconfigured"),
+    "a backend without a port": (
+        {"directory": snapshot(url="http://engine:99999")},
+        {},
+        500,
+        "misconfigured",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "asked", "status", "code"), REFUSALS.values(), ids=REFUSALS)
+async def test_a_refused_request_leaves_no_record_and_reaches_no_engine(
+    made: dict[str, Any], asked: dict[str, Any], status: int, code: str | None
+) -> None:
+    world = World(**made)
+    await world.serve(**({"body": body()} | asked))
+    assert world.journal.names == ["head", "end"]
+    assert (world.client.status, world.error["code"]) == (status, code)
+    assert world.client.headers[b"content-type"] == b"application/json"
+    assert world.client.headers[b"content-length"] == str(len(world.client.body)).encode()
+    assert sum(world.proxy.counts.values()) == 1
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/chat/completions"), ("DELETE", "/v1/models")])
+async def test_the_wrong_method_is_a_405(method: str, path: str) -> None:
+    world = World()
+    await world.serve(method=method, path=path)
+    assert (world.client.status, world.error["type"]) == (405, "invalid_request_error")
+    assert world.journal.names == ["head", "end"]
+
+
+async def test_several_choices_are_refused_where_they_are_not_counted_and_the_sentence_says_what_to_do() -> (
+    None
+):
+    world = World()
+    await world.serve(body(n=3))
+    assert world.error["param"] == "n"
+    assert world.error["message"] == (
+        "n must be 1 for tiny: its engine (llama.cpp) does not count several choices; send 3 requests"
+    )
+
+
+async def test_several_choices_are_served_where_they_are_counted() -> None:
+    recorded = recording("vllm", "chat_stream_n2_usage_true")
+    world = World(FakeReply(recorded.body), engine="vllm")
+    await world.serve(recorded.request)
+    assert values(world.record.usage) == (32, 0, 106, 40)
+    assert world.client.body == recorded.body
+
+
+async def test_cached_tokens_of_an_array_of_prompts_are_not_vllms_to_say() -> None:
+    recorded = recording("vllm", "completions_batch_prompts")
+    world = World(json_reply(recorded.body), engine="vllm")
+    await world.serve(recorded.request, path=recorded.path)
+    assert values(world.record.usage) == (9, None, 106, None)
+
+
+async def test_models_are_listed_and_shown_to_callers_only() -> None:
+    card = {"id": "tiny", "object": "model", "created": NOW_US // 1_000_000, "owned_by": "gateway"}
+    for path, shown in (
+        ("/v1/models", {"object": "list", "data": [card]}),
+        ("/v1/models/tiny", card),
+        ("/v1/models/small", card),
+    ):
+        world = World()
+        await world.serve(path=path, method="GET")
+        assert (world.client.status, msgspec.json.decode(world.client.body)) == (200, shown)
+        assert world.journal.names == ["head", "end"]
+        stranger = World()
+        await stranger.serve(path=path, method="GET", authorization=None)
+        assert stranger.client.status == 401
+
+
+@pytest.mark.parametrize("directory", [None, snapshot(served=False)])
+async def test_a_model_that_is_unknown_or_not_served_is_not_found(directory: Any) -> None:
+    world = World(directory=directory)
+    await world.serve(path="/v1/models/tiny" if directory else "/v1/models/other", method="GET")
+    assert (world.client.status, world.error["code"], world.error["param"]) == (
+        404,
+        "model_not_found",
+        "model",
+    )
+
+
+REFUSED_BY_ENGINE = [
+    ("llamacpp", "error_badjson"), ("llamacpp", "error_no_auth"), ("vllm", "error_wrong_model"),
+    ("vllm", "error_context_overflow"), ("vllm", "chat_nonstream_tools"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("engine", "name"), REFUSED_BY_ENGINE)
+@pytest.mark.parametrize("sent", [STREAM, body()], ids=["stream", "whole"])
+async def test_an_engines_refusal_passes_unchanged_and_counts_nothing(
+    engine: str, name: str, sent: bytes
+) -> None:
+    recorded = recording(engine, name)
+    world = World(
+        json_reply(recorded.body, status=recorded.status),
+        engine={"llamacpp": "llama.cpp"}.get(engine, engine),
+    )
+    await world.serve(sent)
+    assert (world.client.status, world.client.body) == (recorded.status, recorded.body)
+    assert (world.record.outcome, world.record.status) == (Outcome.UPSTREAM_ERROR, recorded.status)
+    assert world.record.error == "upstream_refused"
+    assert values(world.record.usage) == (0, None, 0, None)
+
+
+@pytest.mark.parametrize("status", [400, 429, 500, 503])
+async def test_a_refusal_that_is_a_stream_or_no_json_passes_unchanged_too(status: int) -> None:
+    for reply in (
+        FakeReply(b'data: {"error":{"message":"no"}}\n\n', status=status),
+        json_reply(b"<html>\xff", status=status),
+    ):
+        world = World(reply)
+        await world.serve(STREAM)
+        assert world.client.status == status
+        assert world.client.body in {b'data: {"error":{"message":"no"}}\n\n', b"<html>\xff"}
+        assert world.record.outcome is Outcome.UPSTREAM_ERROR
+        assert values(world.record.usage) == (0, None, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        (2, Count(2, Provenance.COUNTED, "/tokenize of the reasoning text at the backend")),
+        (None, Count(1, Provenance.ESTIMATED, "4 bytes a token")),
+        (9, Count(3, Provenance.COUNTED, "/tokenize of the reasoning text at the backend, clamped from 9")),
+    ],
+)
+async def test_reasoning_of_a_whole_reply_is_counted_by_the_engine_or_estimated(
+    tokens: int | None, expected: Count
+) -> None:
+    world = World(json_reply(REASONED), tokens=tokens)
+    await world.serve(body())
+    assert in_order(world, "count", "close", "end")
+    assert world.journal.values("count") == [("/tokenize", "because")]
+    assert world.record.usage.reasoning == expected
+    assert world.record.usage.output.value == 3
+    assert world.client.body == REASONED
+
+
+@pytest.mark.parametrize(
+    ("engine", "reply"), [("vllm", REASONED), ("llama.cpp", WHOLE), ("llama.cpp", b"{}"), ("llama.cpp", b"x")]
+)
+async def test_nothing_is_tokenized_that_is_reported_or_absent(engine: str, reply: bytes) -> None:
+    world = World(json_reply(reply), engine=engine)
+    await world.serve(body())
+    assert "count" not in world.journal.names
+    assert world.record.usage.reasoning == UNKNOWN
+    assert world.client.body == reply
+
+
+async def test_the_times_are_exact() -> None:
+    world = World()
+
+    def at(seconds: float) -> Any:
+        return lambda: setattr(world.clock, "now_us", NOW_US + round(seconds * 1_000_000))
+
+    reply = FakeReply(
+        b": ping\n\n", at(0.250), thought("r", 1), at(0.5), said("a", 2), at(1.0), said("b", 3), at(1.1), FINISH, at(1.2),
+        USED, at(1.25), DONE,
+    )  # fmt: skip
+    world.upstream._answers.append(reply)
+    await world.serve(STREAM)
+    assert world.record.ttft_us == 250_000
+    assert world.record.itl_us == 375_000  # (1.0 − 0.25) / (3 − 1)
+    assert world.record.duration_us == 1_250_000
+
+
+async def test_progress_is_written_with_the_first_token_and_then_at_most_once_a_second() -> None:
+    world = World()
+    steps: list[Any] = [b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n']
+    for tokens in range(1, 32):
+        steps += [lambda: world.clock.advance(0.3), said("a", tokens)]
+    world.upstream._answers.append(FakeReply(*steps, FINISH, DONE))
+    await world.serve(STREAM)
+    assert [entry.duration_us for entry in world.spool.progressed] == [
+        300_000 + 1_200_000 * n for n in range(8)
+    ]
+    assert [entry.usage.output.value for entry in world.spool.progressed] == [1 + 4 * n for n in range(8)]
+    assert {entry.ttft_us for entry in world.spool.progressed} == {300_000}
+    assert {entry.id for entry in world.spool.progressed} == {USAGE_ID}
+
+
+async def test_a_whole_reply_has_no_progress_and_no_first_token() -> None:
+    world = World(json_reply(WHOLE))
+    await world.serve(body())
+    assert (world.spool.progressed, world.record.ttft_us, world.record.itl_us) == ([], None, None)
+
+
+@pytest.mark.parametrize("fault", [SpoolFull("no room"), Unavailable("the disk failed")])
+@pytest.mark.parametrize(
+    ("sent", "reply"), [(STREAM, [said("a", 1), FINISH + DONE]), (body(), [WHOLE])], ids=["stream", "whole"]
+)
+async def test_a_reply_whose_record_is_not_on_disk_does_not_end_well(
+    sent: bytes, reply: list[bytes], fault: Unavailable
+) -> None:
+    content_type = b"text/event-stream" if sent == STREAM else b"application/json"
+    world = World(FakeReply(*reply, headers=[(b"content-type", content_type)]), unsynced=fault)
+    await world.serve(sent)
+    assert world.record.outcome is Outcome.COMPLETE
+    assert b"[DONE]" not in world.client.body
+    assert WHOLE not in world.client.body
+    last = world.client.body.rstrip(b"\n").rsplit(b"data: ", 1)[-1]
+    assert msgspec.json.decode(last)["error"]["code"] == {"spool_full": "spool_full"}.get(
+        fault.kind, "unavailable"
+    )
+    assert world.client.ended

@@ -1,0 +1,68 @@
+"""Only what is listed can be reached, by the method it takes."""
+
+import pytest
+
+from billing.errors import BillingError, NotFound
+from billing.gateway.problem import problem
+from billing.gateway.routes import ModelsRoute, route
+from billing.tokens.dialects.openai import Operation
+
+
+@pytest.mark.parametrize(
+    ("path", "operation"),
+    [
+        ("/v1/chat/completions", Operation.CHAT),
+        ("/v1/completions", Operation.COMPLETIONS),
+        ("/v1/embeddings", Operation.EMBEDDINGS),
+    ],
+)
+def test_operations(path: str, operation: Operation) -> None:
+    assert route("POST", path) is operation
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/models", None),
+        ("/v1/models/", None),
+        ("/v1/models/tiny", "tiny"),
+        ("/v1/models/acme/tiny", "acme/tiny"),
+        ("/v1/models/acme%2Ftiny", "acme/tiny"),  # as OpenAI's own client writes a name with a slash
+        ("/v1/models/tiny%3Av2", "tiny:v2"),
+    ],
+)
+def test_models(path: str, name: str | None) -> None:
+    assert route("GET", path) == ModelsRoute(name)
+
+
+NOT_SERVED = [
+    "", "/", "/v1", "/v1/", "/metrics", "/health", "/slots", "/props", "/tokenize", "/completion", "/infill", "/v1/stream",
+    "/v1/messages", "/v1/responses", "/v1/chat/completions/control", "/v1/chat/completions/", "/v1//chat/completions",
+    "/v1/chat/completions/../../slots", "/V1/chat/completions", "/chat/completions", "/v1/chat%2Fcompletions",
+    "/v1/load_lora_adapter", "/abort_requests", "/models/load", "/lora-adapters", "/v1/modelsx", "http://x/v1/models",
+    "/v1/embeddings;x", "/pause", "/reset_prefix_cache", "/server_info", "/sleep",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", NOT_SERVED)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nothing_else_is_served(method: str, path: str) -> None:
+    with pytest.raises(NotFound, match="Served here: /v1/chat/completions"):
+        route(method, path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "takes"),
+    [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("PUT", "/v1/completions", "POST"),
+        ("DELETE", "/v1/embeddings", "POST"),
+        ("post", "/v1/chat/completions", "POST"),
+        ("POST", "/v1/models", "GET"),
+        ("DELETE", "/v1/models/tiny", "GET"),
+    ],
+)
+def test_the_wrong_method_is_a_405_that_names_the_right_one(method: str, path: str, takes: str) -> None:
+    with pytest.raises(BillingError, match=f"takes {takes}, not {method}") as refusal:
+        route(method, path)
+    assert problem(refusal.value).status == 405

@@ -1,0 +1,182 @@
+"""The content of an invoice. The literals of acme's are calculated by hand, beside each line."""
+
+import random
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from billing import money
+from billing.errors import Conflict
+from billing.invoicing.draft import Draft, Reason, draft
+from billing.invoicing.period import parse_period
+from billing.metering.stored import RollupRow
+from billing.money import Rounding
+from billing.pricing.parse import parse
+from billing.pricing.plan import Plan
+from billing.pricing.rating import Term, Unpriced, Unrated
+from billing.tokens.components import Component, Components
+from tests.invoice_kit import at, rollup_row
+
+NOVEMBER = parse_period("2026-11")
+PLAN_TEXT = """\
+plan: demo
+currency: USD
+label: Demo prices, per 1,000 tokens
+versions:
+  - effective: 2026-01-01T00:00:00Z
+    per: 1000
+    rates:
+      - {model: golden, input: 0.50, cached_input: 0.05, output: 1.50, reasoning: 1.00}
+      - {model: "*", input: 0.10, output: free}
+  - effective: 2026-11-15T00:00:00Z
+    label: Demo prices from 15 November
+    per: 1000
+    rates:
+      - {model: golden, input: 0.40, cached_input: 0.04, output: 1.20, reasoning: 0.80}
+"""
+
+
+def plan(text: str = PLAN_TEXT) -> Plan:
+    wanted = parse(text)
+    versions = [msgspec.structs.replace(v, number=number) for number, v in enumerate(wanted.versions, 1)]
+    return Plan(UUID(int=1), wanted.name, wanted.currency, 0, tuple(versions))
+
+
+TERMS = [Term(at("2026-11-01T00:00:00Z"), None, plan())]
+ROWS = [
+    rollup_row("2026-11-01T00:00:00Z", Components(5, 1_008, 0, 33, 20)),
+    rollup_row("2026-11-14T23:45:00Z", Components(1_013, 0, 0, 33, 20), requests=2),
+    rollup_row(
+        "2026-11-15T00:00:00Z", Components(1_013, 0, 0, 33, 20), outcome="client_closed", provenance="running"
+    ),
+    rollup_row("2026-11-02T10:00:00Z", Components(2_000, 0, 0, 0, 0), model="embed"),
+    rollup_row("2026-11-20T10:00:00Z", Components(777, 0, 0, 0, 0), model="embed"),
+    rollup_row(
+        "2026-11-03T10:00:00Z", Components(100, 0, 0, 10, 0), outcome="interrupted", provenance="running"
+    ),
+    rollup_row("2026-11-03T10:00:00Z", Components(), outcome="interrupted", provenance="none"),
+    rollup_row("2026-11-04T10:00:00Z", Components(200, 0, 0, 20, 0), provenance="estimated"),
+    rollup_row("2026-11-05T10:00:00Z", Components(300, 0, 0, 0, 0), provenance="none", requests=3),
+    rollup_row("2026-12-01T00:00:00Z", Components(9_999, 0, 0, 9_999, 0)),
+    rollup_row("2026-10-31T23:45:00Z", Components(9_999, 0, 0, 9_999, 0)),
+]
+
+
+def content(made: Draft) -> list[tuple[int, str, str, int, str]]:
+    return [
+        (each.version, each.model, each.component, each.quantity, money.plain(each.amount))
+        for each in made.billed.lines
+    ]
+
+
+def test_the_invoice_of_acme_equals_what_was_calculated_by_hand() -> None:
+    made = draft(ROWS, TERMS, NOVEMBER)
+    assert content(made) == [
+        (1, "embed", "uncached_input", 2_000, "0.2"),  # 2,000 × 0.10 / 1,000
+        (1, "golden", "uncached_input", 1_018, "0.509"),  # (5 + 1,013) × 0.50 / 1,000
+        (2, "golden", "uncached_input", 1_013, "0.4052"),  # 1,013 × 0.40 / 1,000
+        (1, "golden", "cached_input", 1_008, "0.0504"),  # 1,008 × 0.05 / 1,000
+        (1, "golden", "answer_output", 66, "0.099"),  # (33 + 33) × 1.50 / 1,000
+        (2, "golden", "answer_output", 33, "0.0396"),  # 33 × 1.20 / 1,000
+        (1, "golden", "reasoning", 40, "0.04"),  # (20 + 20) × 1.00 / 1,000
+        (2, "golden", "reasoning", 20, "0.016"),  # 20 × 0.80 / 1,000
+    ]
+    assert (made.subtotal, made.total, made.total_minor, made.currency) == (
+        Decimal("1.3592"),
+        Decimal("1.36"),
+        136,
+        "USD",
+    )
+
+
+def test_what_is_not_billed_stands_apart_with_its_worth() -> None:
+    made = draft(ROWS, TERMS, NOVEMBER)
+    assert made.waived.reasons == (
+        Reason("interrupted", "none", 1, 0, Decimal(0)),
+        Reason("interrupted", "running", 1, 110, Decimal("0.065")),  # 100 × 0.50 / 1,000 + 10 × 1.50 / 1,000
+    )
+    assert made.review.reasons == (
+        Reason("complete", "estimated", 1, 220, Decimal("0.13")),  # 200 × 0.50 / 1,000 + 20 × 1.50 / 1,000
+        Reason("complete", "none", 3, 300, Decimal("0.15")),  # 300 × 0.50 / 1,000
+    )
+    assert made.billed.unrated == (Unrated("embed", Component.UNCACHED_INPUT, 777, Unpriced.NO_RATE),)
+
+
+def test_every_token_and_request_of_the_period_is_in_exactly_one_section() -> None:
+    made = draft(ROWS, TERMS, NOVEMBER)
+    inside = [row for row in ROWS if NOVEMBER.holds(row.bucket_us)]
+    assert sum(section.requests for section in made.sections) == sum(row.requests for row in inside) == 12
+    assert sum(section.tokens for section in made.sections) == 6_605
+    for section in made.sections:
+        placed = [*(each.quantity for each in section.lines), *(each.quantity for each in section.unrated)]
+        assert sum(placed) == section.tokens == sum(each.tokens for each in section.reasons)
+        assert section.amount == sum((each.amount for each in section.reasons), Decimal(0))
+
+
+def test_the_same_rows_in_any_order_and_any_batching_give_the_same_bytes() -> None:
+    expected = msgspec.json.encode(draft(ROWS, TERMS, NOVEMBER))
+    source = random.Random(7)
+    for _ in range(20):
+        rows = [part for row in ROWS for part in split(row, source)]
+        source.shuffle(rows)
+        assert msgspec.json.encode(draft(rows, TERMS, NOVEMBER)) == expected
+
+
+def split(row: RollupRow, source: random.Random) -> list[RollupRow]:
+    """The same usage as two rows."""
+    part = source.randint(0, row.uncached_input)
+    return [
+        msgspec.structs.replace(row, uncached_input=part),
+        msgspec.structs.replace(
+            row,
+            requests=0,
+            uncached_input=row.uncached_input - part,
+            cached_input=0,
+            answer_output=0,
+            reasoning=0,
+        ),
+    ]
+
+
+def test_vector_2_57_models_of_0_004_each_are_0_23_in_total() -> None:
+    rows = [
+        rollup_row("2026-11-02T10:00:00Z", Components(40), model=f"model-{number}") for number in range(57)
+    ]
+    made = draft(rows, TERMS, NOVEMBER)
+    assert {each.amount for each in made.billed.lines} == {Decimal("0.004")}
+    assert made.total == Decimal("0.23")
+
+
+@pytest.mark.parametrize(("rounding", "total"), [(Rounding.HALF_EVEN, "0.00"), (Rounding.HALF_UP, "0.01")])
+def test_the_issuer_s_policy_decides_about_half_a_cent(rounding: Rounding, total: str) -> None:
+    made = draft([rollup_row("2026-11-02T10:00:00Z", Components(50), model="x")], TERMS, NOVEMBER, rounding)
+    assert (made.subtotal, str(made.total)) == (Decimal("0.005"), total)
+
+
+@pytest.mark.parametrize(("currency", "total", "minor"), [("JPY", "1", 1), ("KWD", "1.359", 1_359)])
+def test_a_total_has_its_currency_s_decimals(currency: str, total: str, minor: int) -> None:
+    terms = [Term(at("2026-11-01T00:00:00Z"), None, plan(PLAN_TEXT.replace("USD", currency)))]
+    made = draft(ROWS, terms, NOVEMBER)
+    assert (str(made.total), made.total_minor) == (total, minor)
+
+
+def test_usage_without_a_plan_is_unrated_and_there_is_no_total() -> None:
+    made = draft(ROWS[:1], [], NOVEMBER)
+    assert (made.currency, made.total, made.total_minor, made.label) == (None, None, None, "")
+    assert {each.reason for each in made.billed.unrated} == {Unpriced.NO_PLAN}
+    assert sum(each.quantity for each in made.billed.unrated) == 1_066
+
+
+def test_the_label_is_that_of_the_prices_at_the_end_of_the_period() -> None:
+    assert draft([], TERMS, NOVEMBER).label == "Demo prices from 15 November"
+    assert draft([], TERMS, parse_period("2026-10")).label == "Demo prices, per 1,000 tokens"
+    ended = [Term(at("2026-11-01T00:00:00Z"), at("2026-11-10T00:00:00Z"), plan())]
+    assert draft([], ended, NOVEMBER).label == "Demo prices, per 1,000 tokens"
+
+
+def test_one_invoice_is_in_one_currency() -> None:
+    other = Term(at("2026-11-15T00:00:00Z"), None, plan(PLAN_TEXT.replace("USD", "EUR")))
+    with pytest.raises(Conflict, match="the period has plans in EUR and USD; one invoice is in one currency"):
+        draft(ROWS, [*TERMS, other], NOVEMBER)

@@ -1,0 +1,85 @@
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from billing.invoicing.trace import Cost, Parties, Trace, trace
+from billing.metering.stored import StoredCount, StoredRecord
+from billing.pricing.billable import Disposition
+from billing.pricing.plan import Content, ModelRates, Plan, Version
+from billing.pricing.rating import Term, Unpriced
+from billing.pricing.unit import UnitPrice
+from billing.tokens.components import Component
+from tests.invoice_kit import BACKEND, KEY, TENANT, at, usage_id
+
+UNCACHED, CACHED, WRITE, ANSWER, REASONING = Component
+PARTIES = Parties(
+    "acme", "Acme Inference Ltd", "web", "sk-abcdefgh", "laptop", "local", "http://127.0.0.1:8080"
+)
+INPUT, OUTPUT, ALL = (UnitPrice(Decimal(price), 1_000) for price in ("0.50", "1.50", "0.10"))
+START = at("2026-11-01T00:00:00Z")
+PLAN = Plan(
+    UUID(int=1), "demo", "USD", 0,
+    (Version(START, Content("", (ModelRates("golden", {UNCACHED: INPUT, ANSWER: OUTPUT}), ModelRates("*", {UNCACHED: ALL}))), 3),),
+)  # fmt: skip
+TERMS = [Term(START, None, PLAN)]
+UNKNOWN = StoredCount(None, None, None)
+
+
+def known(value: int, provenance: str = "reported", method: str = "usage") -> StoredCount:
+    return StoredCount(value, provenance, method)
+
+
+def stored(
+    input_: StoredCount, output: StoredCount, cached: StoredCount = UNKNOWN, reasoning: StoredCount = UNKNOWN, *,
+    model: str = "golden", outcome: str = "complete", provenance: str = "reported",
+) -> StoredRecord:  # fmt: skip
+    return StoredRecord(
+        TENANT, usage_id("2026-11-24T10:00:00.123Z"), None, KEY, model, BACKEND, "llama.cpp", "chat", True, "standard", outcome,
+        200, provenance, input_, cached, UNKNOWN, output, reasoning, 17, 12_345, 4_190, 230_456, None, None, None, None, None,
+        {}, 1, b"", None, at("2026-11-24T10:00:01Z"),
+    )  # fmt: skip
+
+
+def traced(record: StoredRecord, terms: list[Term] | None = None) -> Trace:
+    return trace(record, PARTIES, TERMS if terms is None else terms)
+
+
+def test_vector_9_of_1013_prompt_tokens_1008_are_cached_and_5_are_not() -> None:
+    found = traced(stored(known(1_013), known(53), known(1_008), known(20, method="counter of timings")))
+    assert found.costs == (
+        Cost(UNCACHED, 5, INPUT, "demo", 3, "golden", UNCACHED, Decimal("0.0025")),
+        Cost(CACHED, 1_008, INPUT, "demo", 3, "golden", UNCACHED, Decimal("0.504")),
+        Cost(ANSWER, 33, OUTPUT, "demo", 3, "golden", ANSWER, Decimal("0.0495")),
+        Cost(REASONING, 20, OUTPUT, "demo", 3, "golden", ANSWER, Decimal("0.03")),
+    )
+    assert (found.amount, found.currency, found.disposition) == (Decimal("0.586"), "USD", Disposition.BILL)
+    assert found.at_us == at("2026-11-24T10:00:00.123Z")
+
+
+def test_counts_say_how_they_are_known_and_absent_parts_are_left_out() -> None:
+    found = traced(
+        stored(known(18), known(53, "running", "timings"), reasoning=known(20, "counted", "/tokenize"))
+    )
+    assert found.counts == (
+        ("input", known(18)),
+        ("output", known(53, "running", "timings")),
+        ("reasoning", known(20, "counted", "/tokenize")),
+    )
+
+
+def test_what_is_not_known_is_unknown_and_costs_nothing_yet() -> None:
+    found = traced(stored(UNKNOWN, UNKNOWN, outcome="interrupted", provenance="none"))
+    assert found.counts == (("input", UNKNOWN), ("output", UNKNOWN))
+    assert (found.costs, found.amount, found.disposition) == ((), Decimal(0), Disposition.WAIVE)
+
+
+@pytest.mark.parametrize(
+    ("terms", "model", "reason"),
+    [([], "golden", Unpriced.NO_PLAN), (TERMS, "silver", Unpriced.NO_RATE)],
+    ids=["a tenant without a plan", "a model without an output price"],
+)
+def test_what_has_no_rate_is_unrated_and_not_free(terms: list[Term], model: str, reason: Unpriced) -> None:
+    found = traced(stored(known(0), known(53), model=model), terms)
+    assert found.costs == (Cost(ANSWER, 53, unpriced=reason),)
+    assert (found.amount, found.currency) == (Decimal(0), "USD" if terms else None)

@@ -1,0 +1,298 @@
+"""A request body is understood as far as metering must, refused where it would not be counted, and changed least."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from billing.errors import InvalidInput
+from billing.tokens.dialects.openai import (
+    CHOICES_MAX,
+    END_USER_LENGTH_MAX,
+    MEMBERS_MAX,
+    MODEL_LENGTH_MAX,
+    PATHS,
+    Call,
+    Operation,
+    check_countable,
+    parse,
+    upstream_body,
+)
+from billing.tokens.engines import LLAMA_CPP, VLLM
+
+SUBJECTS: dict[Operation, dict[str, Any]] = {
+    Operation.CHAT: {"messages": [{"role": "user", "content": "hi"}]},
+    Operation.COMPLETIONS: {"prompt": "hi"},
+    Operation.EMBEDDINGS: {"input": "hi"},
+}
+
+
+def body(operation: Operation = Operation.CHAT, **members: Any) -> bytes:
+    return msgspec.json.encode({"model": "tiny"} | SUBJECTS[operation] | members)
+
+
+def call(operation: Operation = Operation.CHAT, **members: Any) -> Call:
+    return parse(operation, body(operation, **members))
+
+
+def test_the_paths_of_the_dialect() -> None:
+    assert PATHS == {
+        "/v1/chat/completions": Operation.CHAT,
+        "/v1/completions": Operation.COMPLETIONS,
+        "/v1/embeddings": Operation.EMBEDDINGS,
+    }
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_a_plain_request(operation: Operation) -> None:
+    got = call(operation)
+    assert (got.operation, got.model, got.stream, got.choices, got.prompts) == (
+        operation,
+        "tiny",
+        False,
+        1,
+        1,
+    )
+    assert (got.usage_asked, got.continuous_usage_asked, got.timings_asked, got.end_user) == (
+        False,
+        False,
+        False,
+        None,
+    )
+
+
+def test_what_a_client_asks_for() -> None:
+    got = call(
+        stream=True, n=3, user="ada", timings_per_token=True,
+        stream_options={"include_usage": True, "continuous_usage_stats": True},
+    )  # fmt: skip
+    assert (got.stream, got.choices, got.end_user) == (True, 3, "ada")
+    assert (got.usage_asked, got.continuous_usage_asked, got.timings_asked) == (True, True, True)
+
+
+@pytest.mark.parametrize("asked", [1, "true", None, [], {}, False])
+def test_only_true_is_asking(asked: object) -> None:
+    got = call(stream=True, stream_options={"include_usage": asked, "continuous_usage_stats": asked})
+    assert (got.usage_asked, got.continuous_usage_asked) == (False, False)
+
+
+def test_null_members_are_absent_members() -> None:
+    got = call(stream=None, n=None, user=None, stream_options=None, timings_per_token=None)
+    assert (got.stream, got.choices, got.end_user, got.usage_asked) == (False, 1, None, False)
+
+
+NOT_A_BODY = {
+    "nothing": b"", "no JSON": b"hello", "a list": b"[]", "null": b"null", "a word": b'"x"', "a number": b"1",
+    "half an object": b'{"model":"tiny"', "text behind it": b'{"model":"tiny","messages":[]} x',
+    "a byte order mark": b'\xef\xbb\xbf{"model":"tiny","messages":[]}', "bytes": b"\xff\xfe\x00",
+    "UTF-16": '{"model":"tiny","messages":[]}'.encode("utf-16"),
+    "nesting without end": b'{"model":"tiny","messages":' + b"[" * 100_000, "NaN": b'{"model":"tiny","messages":[],"n":NaN}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", NOT_A_BODY.values(), ids=NOT_A_BODY)
+def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidInput, match="request body"):
+        parse(Operation.CHAT, raw)
+
+
+NOT_UTF8 = {
+    "model": b'{"model":"\xff","messages":[]}',
+    "a member's name": b'{"\xff":1,"model":"tiny","messages":[]}',
+    "user": b'{"model":"tiny","messages":[],"user":"\xc3"}',
+    "stream options": b'{"model":"tiny","messages":[],"stream":true,"stream_options":{"x":"\xff"}}',
+    "half a surrogate": b'{"model":"\\ud800","messages":[]}',
+}
+
+
+@pytest.mark.parametrize("raw", NOT_UTF8.values(), ids=NOT_UTF8)
+def test_text_that_is_no_unicode_is_refused_and_not_a_crash(raw: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        parse(Operation.CHAT, raw)
+
+
+REFUSED: dict[str, tuple[Operation, dict[str, Any], str]] = {
+    "no model": (Operation.CHAT, {"model": ""}, "model"),
+    "a model that is null": (Operation.CHAT, {"model": None}, "model"),
+    "a model that is a number": (Operation.CHAT, {"model": 5}, "model"),
+    "a model that is too long": (Operation.CHAT, {"model": "m" * (MODEL_LENGTH_MAX + 1)}, "model"),
+    "stream as text": (Operation.CHAT, {"stream": "true"}, "stream"),
+    "stream as a number": (Operation.CHAT, {"stream": 1}, "stream"),
+    "streamed embeddings": (Operation.EMBEDDINGS, {"stream": True}, "stream"),
+    "messages as text": (Operation.CHAT, {"messages": "hi"}, "messages"),
+    "messages that are null": (Operation.CHAT, {"messages": None}, "messages"),
+    "a prompt that is null": (Operation.COMPLETIONS, {"prompt": None}, "prompt"),
+    "a prompt that is an object": (Operation.COMPLETIONS, {"prompt": {"prompt_string": "x"}}, "prompt"),
+    "a prompt of no prompts": (Operation.COMPLETIONS, {"prompt": []}, "prompt"),
+    "an input that is a number": (Operation.EMBEDDINGS, {"input": 5}, "input"),
+    "no choices": (Operation.CHAT, {"n": 0}, "n"),
+    "less than no choices": (Operation.CHAT, {"n": -1}, "n"),
+    "too many choices": (Operation.CHAT, {"n": CHOICES_MAX + 1}, "n"),
+    "choices as text": (Operation.CHAT, {"n": "2"}, "n"),
+    "choices as a fraction, which llama.cpp would take": (Operation.CHAT, {"n": 2.0}, "n"),
+    "choices as true": (Operation.CHAT, {"n": True}, "n"),
+    "stream options as text": (Operation.CHAT, {"stream_options": "x"}, "stream_options"),
+    "stream options as a list": (Operation.CHAT, {"stream_options": []}, "stream_options"),
+    "a user that is a number": (Operation.CHAT, {"user": 5}, "user"),
+    "a user that is too long": (Operation.CHAT, {"user": "u" * (END_USER_LENGTH_MAX + 1)}, "user"),
+    "timings as a number": (Operation.CHAT, {"timings_per_token": 1}, "timings_per_token"),
+}
+
+
+@pytest.mark.parametrize(("operation", "members", "param"), REFUSED.values(), ids=REFUSED)
+def test_a_wrong_member_is_refused_by_its_name(
+    operation: Operation, members: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        call(operation, **members)
+    assert refusal.value.param == param
+    assert param in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("operation", "param"), list(zip(Operation, ["messages", "prompt", "input"], strict=True))
+)
+def test_a_request_must_have_its_subject(operation: Operation, param: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        parse(operation, b'{"model":"tiny"}')
+    assert refusal.value.param == param
+
+
+def test_the_largest_values_are_accepted() -> None:
+    extra = {f"x{number}": 0 for number in range(MEMBERS_MAX - 4)}
+    got = call(model="m" * MODEL_LENGTH_MAX, user="u" * END_USER_LENGTH_MAX, n=CHOICES_MAX, **extra)
+    assert got.choices == CHOICES_MAX
+    with pytest.raises(InvalidInput, match="201 members, more than 200"):
+        call(user="u", n=1, one_more=0, **extra)
+
+
+@pytest.mark.parametrize("secret", ["a very secret prompt", "9" * 30])
+def test_no_text_of_a_prompt_is_repeated_in_an_error(secret: str) -> None:
+    for operation, members in ((Operation.CHAT, {"messages": secret}), (Operation.CHAT, {"user": [secret]})):
+        with pytest.raises(InvalidInput) as refusal:
+            call(operation, **members)
+        assert secret not in str(refusal.value)
+
+
+PROMPTS = {
+    "one text": ("x", 1), "one text in a list": (["x"], 1), "two texts": (["x", "y"], 2), "token numbers": ([1, 2, 3], 1),
+    "lists of token numbers": ([[1], [2], [3]], 3), "objects": ([{"prompt_string": "x"}, {"prompt_string": "y"}], 2),
+    "numbers and text mixed, one prompt to llama.cpp": ([1, "x", 2], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("prompt", "count"), PROMPTS.values(), ids=PROMPTS)
+def test_prompts_are_counted_as_the_engine_does(prompt: object, count: int) -> None:
+    assert call(Operation.COMPLETIONS, prompt=prompt).prompts == count
+
+
+def test_white_space_does_not_hide_a_list_of_prompts() -> None:
+    raw = b'{ "model" : "tiny" , "prompt" :\n[ "a" ,\t"b" ] , "n" : 1 }'
+    assert parse(Operation.COMPLETIONS, raw).prompts == 2
+
+
+def test_an_escaped_member_name_is_the_same_member() -> None:
+    assert parse(Operation.CHAT, b'{"model":"tiny","messages":[],"\\u006e":2}').choices == 2
+
+
+UNCOUNTED: dict[str, tuple[Operation, dict[str, Any], str]] = {
+    "several choices": (Operation.CHAT, {"n": 2}, "n"),
+    "several choices, streamed": (Operation.CHAT, {"n": 2, "stream": True}, "n"),
+    "several choices of a completion": (Operation.COMPLETIONS, {"n": 3}, "n"),
+    "llama.cpp's own name for several choices": (Operation.CHAT, {"n_cmpl": 2}, "n_cmpl"),
+    "its own name goes before n": (Operation.CHAT, {"n": 1, "n_cmpl": 2}, "n_cmpl"),
+    "its own name on a completion": (Operation.COMPLETIONS, {"n_cmpl": 2}, "n_cmpl"),
+    "best of several": (Operation.COMPLETIONS, {"best_of": 2}, "best_of"),
+    "several prompts": (Operation.COMPLETIONS, {"prompt": ["a", "b"]}, "prompt"),
+    "several tokenized prompts": (Operation.COMPLETIONS, {"prompt": [[1], [2]]}, "prompt"),
+}
+
+
+@pytest.mark.parametrize(("operation", "members", "param"), UNCOUNTED.values(), ids=UNCOUNTED)
+def test_what_llamacpp_does_not_count_whole_is_refused(
+    operation: Operation, members: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        check_countable(call(operation, **members), LLAMA_CPP)
+    assert refusal.value.param == param
+    assert "tiny" in str(refusal.value)
+    assert "llama.cpp" in str(refusal.value)
+
+
+@pytest.mark.parametrize("choices", [2.0, 1.5, "2", True, 0, -1])
+def test_what_llamacpp_might_make_of_another_kind_of_number_is_not_tried(choices: object) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        check_countable(call(n_cmpl=choices), LLAMA_CPP)
+    assert refusal.value.param == "n_cmpl"
+
+
+@pytest.mark.parametrize(("operation", "members", "_param"), UNCOUNTED.values(), ids=UNCOUNTED)
+def test_vllm_counts_all_of_it(operation: Operation, members: dict[str, Any], _param: str) -> None:
+    check_countable(call(operation, **members), VLLM)
+
+
+@pytest.mark.parametrize(
+    ("operation", "members"),
+    [
+        (Operation.CHAT, {"n": 1, "n_cmpl": 1, "best_of": 1}),
+        (Operation.CHAT, {"n": None, "n_cmpl": None}),
+        (Operation.COMPLETIONS, {"prompt": ["a"]}),
+        (Operation.COMPLETIONS, {"prompt": [1, 2, 3]}),
+        (Operation.EMBEDDINGS, {"input": ["a", "b", "c"]}),
+    ],
+)
+def test_llamacpp_counts_one_of_each_and_many_embeddings(
+    operation: Operation, members: dict[str, Any]
+) -> None:
+    check_countable(call(operation, **members), LLAMA_CPP)
+
+
+def sent(raw: bytes, operation: Operation = Operation.CHAT, engine: Any = VLLM, model: str = "tiny") -> bytes:
+    return upstream_body(parse(operation, raw), engine, model)
+
+
+def test_a_body_that_needs_no_change_goes_out_as_it_came() -> None:
+    raw = b'{ "model":"tiny", "messages":[ ], "x":1.0 , "z":"\\u00e9" }'
+    assert sent(raw) is raw
+    assert sent(raw, engine=LLAMA_CPP) is raw
+
+
+def test_only_the_model_changes_in_a_whole_request() -> None:
+    raw = b'{"x":1.50,"model":"tiny","messages":[{"content": "\\u00e9"}],"z":1e400}'
+    assert (
+        sent(raw, model="weights")
+        == b'{"x":1.50,"model":"weights","messages":[{"content": "\\u00e9"}],"z":1e400}'
+    )
+
+
+def test_a_stream_asks_vllm_for_usage_on_every_event() -> None:
+    assert sent(b'{"model":"tiny","messages":[],"stream":true}') == (
+        b'{"model":"tiny","messages":[],"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}'
+    )
+
+
+def test_a_stream_asks_llamacpp_for_usage_and_timings_whatever_the_client_said() -> None:
+    raw = b'{"model":"tiny","messages":[],"timings_per_token":false,"stream":true,"stream_options":{"include_usage":false,"x":1}}'
+    assert sent(raw, engine=LLAMA_CPP) == (
+        b'{"model":"tiny","messages":[],"timings_per_token":true,"stream":true,"stream_options":{"include_usage":true,"x":1}}'
+    )
+
+
+def test_null_stream_options_are_filled() -> None:
+    assert msgspec.json.decode(sent(body(stream=True, stream_options=None)))["stream_options"] == {
+        "include_usage": True, "continuous_usage_stats": True,
+    }  # fmt: skip
+
+
+def test_a_whole_request_is_not_asked_for_stream_options() -> None:
+    assert b"stream_options" not in sent(body(stream=False), model="weights")
+
+
+@pytest.mark.parametrize("name", ["n", "stream", "prompt"])
+def test_a_member_that_stands_twice_reaches_the_engine_once_in_an_edited_body(name: str) -> None:
+    raw = b'{"model":"tiny","prompt":["a","b"],"n":2,"stream":false,"prompt":"a","n":1,"stream":true}'
+    call = parse(Operation.COMPLETIONS, raw)
+    check_countable(call, LLAMA_CPP)
+    members = upstream_body(call, LLAMA_CPP, "tiny")
+    assert members.count(b'"%s":' % name.encode()) == 1
+    assert msgspec.json.decode(members)[name] == {"n": 1, "stream": True, "prompt": "a"}[name]
