@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-from billing.errors import UpstreamUnreachable
+from billing.errors import UpstreamBroken, UpstreamUnreachable
 from billing.gateway.connection import Connection, Limits
 from billing.gateway.forward import Destination
 from billing.gateway.ports import Exchange
@@ -68,17 +68,15 @@ class UpstreamPool:
         head: bytes,
         body: bytes,
         begun: Callable[[Exchange], None] | None = None,
-        *,
-        retry_stale: bool = True,
     ) -> Reply:
         """Send a request and wait for the head of its reply, which may come before the request is wholly written.
 
         ``head`` is the complete request head with its blank line. ``begun`` is called with the exchange, before the
         wait, so that it can be hung up; once more if the request is sent once more. That happens when a reused
         connection turns out to be dead and not one byte of a reply has come: on a fresh connection, never on another
-        kept one, which may be as dead. ``retry_stale=False`` forbids it, and so does a hang-up.
+        kept one, which may be as dead. A hang-up forbids it.
 
-        Raises ``UpstreamUnreachable`` (not one byte of a reply came), ``UpstreamTimeout``, or ``UpstreamBroken`` (also
+        Raises ``UpstreamUnreachable`` (no connection could be made), ``UpstreamTimeout``, or ``UpstreamBroken`` (also
         when a hang-up came before the head). Cancelling it aborts the exchange.
         """
         connection = self._take(destination)
@@ -86,11 +84,15 @@ class UpstreamPool:
             try:
                 return await _start(connection, head, body, begun).headed()
             except UpstreamUnreachable:
-                if not retry_stale:
-                    raise
                 self.retries += 1
         connection = await self._connect(destination)
-        return await _start(connection, head, body, begun).headed()
+        try:
+            return await _start(connection, head, body, begun).headed()
+        except UpstreamUnreachable as fault:
+            # This engine was reached and may have worked on the request: what it used is unknown, not nothing.
+            raise UpstreamBroken(
+                f"{destination.authority} took the request and ended without a reply"
+            ) from fault
 
     async def close(self) -> None:
         """Close what is idle, abort the rest (their readers get ``UpstreamBroken``), accept nothing more."""
