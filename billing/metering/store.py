@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from billing.clock import from_datetime, to_datetime
 from billing.errors import Unavailable

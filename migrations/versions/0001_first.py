@@ -5,7 +5,7 @@ Revises:
 Create Date: 2026-11-24
 """
 
-from alembic import op
+from migrations.statements import execute, execute_alone
 
 revision = "0001"
 down_revision = None
@@ -13,19 +13,31 @@ branch_labels = None
 depends_on = None
 
 # Roles belong to the whole cluster: several databases may migrate at once, and a downgrade of one must not take a role
-# from the others. Hence created if missing, with the race tolerated, and never dropped.
+# from the others. Hence created if missing, in a transaction of their own, so that nobody waits for a whole migration,
+# with the races tolerated, and never dropped. An owner who is not a superuser must be able to become each role.
 ROLES = """
 DO $$
-DECLARE wanted text;
+DECLARE
+  wanted text;
+  may_become text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
   FOREACH wanted IN ARRAY ARRAY['gateway', 'recorder', 'control', 'portal'] LOOP
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+    FOR attempt IN 1..50 LOOP
       BEGIN
-        EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
-      EXCEPTION WHEN duplicate_object OR unique_violation THEN
-        NULL;  -- another database's migration was a moment faster
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+          EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+        END IF;
+        IF NOT pg_has_role(current_user, wanted, may_become) THEN
+          EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
+        END IF;
+        EXIT;
+      EXCEPTION
+        -- Another database's migration was a moment faster (the last is "tuple concurrently updated").
+        WHEN duplicate_object OR unique_violation OR internal_error THEN
+          IF attempt = 50 THEN RAISE; END IF;
+          PERFORM pg_sleep(0.05);
       END;
-    END IF;
+    END LOOP;
   END LOOP;
 END $$
 """
@@ -176,6 +188,7 @@ CREATE TABLE subscription (
 );
 """
 
+# A count above 2^53 is a broken engine (tokens.usage.COUNT_MAX), and a few of them would overflow a rollup's sum.
 RECORDS = """
 CREATE TABLE spool (
   id              uuid PRIMARY KEY,
@@ -183,7 +196,8 @@ CREATE TABLE spool (
   shipped_through bigint NOT NULL DEFAULT 0,
   oldest_open     bigint NOT NULL DEFAULT 0,
   registered_at   timestamptz NOT NULL,
-  closed_at       timestamptz
+  closed_at       timestamptz,
+  CONSTRAINT ck_spool_order CHECK (0 <= oldest_open AND oldest_open <= shipped_through)
 );
 
 CREATE TABLE usage_record (
@@ -200,19 +214,19 @@ CREATE TABLE usage_record (
   outcome                 text NOT NULL,
   status                  smallint NOT NULL,
   provenance              text NOT NULL,
-  input                   bigint CHECK (input >= 0),
+  input                   bigint CHECK (input BETWEEN 0 AND 9007199254740992),
   input_provenance        text,
   input_method            text,
-  cached_input            bigint CHECK (cached_input >= 0),
+  cached_input            bigint CHECK (cached_input BETWEEN 0 AND 9007199254740992),
   cached_input_provenance text,
   cached_input_method     text,
-  cache_write             bigint CHECK (cache_write >= 0),
+  cache_write             bigint CHECK (cache_write BETWEEN 0 AND 9007199254740992),
   cache_write_provenance  text,
   cache_write_method      text,
-  output                  bigint CHECK (output >= 0),
+  output                  bigint CHECK (output BETWEEN 0 AND 9007199254740992),
   output_provenance       text,
   output_method           text,
-  reasoning               bigint CHECK (reasoning >= 0),
+  reasoning               bigint CHECK (reasoning BETWEEN 0 AND 9007199254740992),
   reasoning_provenance    text,
   reasoning_method        text,
   input_estimate          bigint,
@@ -270,9 +284,12 @@ CREATE TABLE usage_quarantine (
 );
 
 -- Partitions are months of the time inside the id; there is no DEFAULT partition: an id outside goes to quarantine.
--- SECURITY DEFINER, so that the recorder can keep partitions ahead without owning the table.
+-- SECURITY DEFINER, so that the recorder can keep partitions ahead without owning the table; its search path therefore
+-- names the temporary schema last. A table is made first and attached then: unlike CREATE ... PARTITION OF, which locks
+-- the parent against everybody, this lets readers and the recorder go on. pg_class is asked by a query, which sees what
+-- was committed while this waited for its lock; to_regclass would answer from a cache that the lock does not refresh.
 CREATE FUNCTION usage_partitions_ensure(first timestamptz, last timestamptz) RETURNS integer
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET timezone = 'UTC' AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   month timestamptz := date_trunc('month', first);
   made integer := 0;
@@ -283,10 +300,11 @@ BEGIN
   END IF;
   WHILE month <= last LOOP
     name := 'usage_record_' || to_char(month, 'YYYY_MM');
-    IF to_regclass(format('%I', name)) IS NULL THEN
+    IF NOT EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = 'public'::regnamespace) THEN
       PERFORM pg_advisory_xact_lock(hashtext('usage_partitions_ensure'));
-      IF to_regclass(format('%I', name)) IS NULL THEN
-        EXECUTE format('CREATE TABLE %I PARTITION OF usage_record FOR VALUES FROM (%L) TO (%L)',
+      IF NOT EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = 'public'::regnamespace) THEN
+        EXECUTE format('CREATE TABLE public.%I (LIKE public.usage_record INCLUDING ALL)', name);
+        EXECUTE format('ALTER TABLE public.usage_record ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
           name, uuid_floor(month), uuid_floor(month + interval '1 month'));
         made := made + 1;
       END IF;
@@ -343,10 +361,11 @@ REVOKE USAGE ON SCHEMA public FROM gateway, recorder, control, portal;
 
 def upgrade() -> None:
     """Create everything, roles first."""
-    for statements in (ROLES, DIRECTORY, PLANS, UUID_FLOOR, RECORDS, GRANTS):
-        op.execute(statements)
+    execute_alone(ROLES)
+    for statements in (DIRECTORY, PLANS, UUID_FLOOR, RECORDS, GRANTS):
+        execute(statements)
 
 
 def downgrade() -> None:
     """Drop everything but the roles and the extension, which other databases and owners may use."""
-    op.execute(DOWN)
+    execute(DOWN)

@@ -1,51 +1,21 @@
-"""The ``billing`` command on a real database: what a newcomer types, what is printed, how it fails."""
+"""The ``billing`` command on a real database: what a newcomer types, and what is printed."""
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
-from click.testing import CliRunner, Result
 
-from billing.cli.main import cli
 from billing.tenants import api_key
 from billing.tokens.usage import Outcome, Provenance
+from tests.cli_kit import Terminal, words
 from tests.invoice_kit import at, record, save, usage, usage_id
 from tests.metering_kit import sql
 
 PLAN = Path(__file__).parents[2] / "examples/plans/demo.yaml"
 USED = usage_id("2026-11-02T10:00:00Z", 1)
 KILLED = usage_id("2026-11-03T10:00:00Z", 2)
-
-
-class Terminal:
-    """Types commands; ``ok`` expects success, ``json`` reads what it printed."""
-
-    def __init__(self, url: str, data_dir: Path) -> None:
-        self.url = url
-        self.environment = {"DATABASE_URL": url, "BILLING_DATA_DIR": str(data_dir), "COLUMNS": "100"}
-
-    def run(self, *arguments: str, text: str | None = None) -> Result:
-        return CliRunner(env=self.environment).invoke(cli, arguments, input=text)
-
-    def ok(self, *arguments: str, text: str | None = None) -> str:
-        result = self.run(*arguments, text=text)
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.ok(*arguments, "--json"))
-
-    def fails(self, *arguments: str, text: str | None = None) -> str:
-        result = self.run(*arguments, text=text)
-        assert (result.exit_code, result.stdout) == (1, ""), result.output
-        assert result.stderr.count("\n") == 1
-        return result.stderr.strip()
 
 
 @pytest.fixture
@@ -105,11 +75,6 @@ PREVIEW = """\
 
 Waived: the caller did not get a whole answer. Under review: how much it was is estimated or unknown.
 """
-
-
-def words(text: str) -> list[list[str]]:
-    """Lines as words: how wide the columns are is none of this test's business."""
-    return [line.split() for line in text.splitlines() if set(line.strip()) - {"─"}]
 
 
 def test_the_preview_of_acme_is_what_was_calculated_by_hand(furnished: Terminal) -> None:
@@ -313,120 +278,3 @@ def test_a_long_list_is_cut_and_says_so(terminal: Terminal) -> None:
     assert "bb" in shown.stdout
     assert "cc" not in shown.stdout
     assert shown.stderr == "More than 2: ask for more with --limit.\n"
-
-
-@pytest.mark.parametrize(
-    ("command", "sentence"),
-    [
-        (("invoices", "preview", "--tenant", "nobody"), "error: there is no tenant 'nobody'"),
-        (
-            ("plans", "show", "nothing"),
-            "error: there is no plan 'nothing'; plans apply makes one from a file",
-        ),
-        (("models", "add", "golden", "--backend", "x"), "error: there is no backend 'x'"),
-        (
-            ("usage", "--tenant", "acme", "--period", "May"),
-            "error: period: 'May' is not a month; write for example 2026-11",
-        ),
-        (
-            ("trace", "x"),
-            "error: 'x' is not a usage id; it is what a reply carries as x-request-id, a UUID of version 7",
-        ),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_an_error_is_one_line_on_standard_error(
-    terminal: Terminal, command: tuple[str, ...], sentence: str
-) -> None:
-    assert terminal.fails(*command) == sentence
-
-
-def test_a_usage_error_is_told_apart(terminal: Terminal) -> None:
-    for command in (
-        ("tenants", "create"),
-        ("backends", "add", "x", "--url", "http://x", "--engine", "y"),
-        ("trace",),
-    ):
-        assert terminal.run(*command).exit_code == 2
-
-
-def test_without_a_database_the_error_says_what_to_do(tmp_path: Path) -> None:
-    result = CliRunner(env={"DATABASE_URL": "", "BILLING_DATA_DIR": ""}).invoke(
-        cli, ["--data-dir", str(tmp_path), "tenants", "list"]
-    )
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith(
-        f"error: no database: start `billing up` (nothing is running in {tmp_path}), or set"
-    )
-
-
-def test_an_unreachable_database_is_one_line(tmp_path: Path) -> None:
-    terminal = Terminal(f"postgresql://postgres@/billing?host={tmp_path}", tmp_path)
-    for command in (("tenants", "list"), ("migrate",)):
-        assert terminal.fails(*command).startswith("error: Postgres cannot be reached: ")
-
-
-@pytest.mark.parametrize(
-    "url", ["postgresql://user:hunter2@host:port/billing", "postgresql://user:hunter2@[host/billing"]
-)
-def test_an_address_that_is_none_is_not_repeated(url: str, tmp_path: Path) -> None:
-    for command in (("tenants", "list"), ("migrate",)):
-        assert Terminal(url, tmp_path).fails(*command) == (
-            "error: DATABASE_URL is not an address; write postgresql://user:password@host:5432/billing"
-        )
-
-
-def test_a_user_who_may_not_work_as_an_operator_is_told(terminal: Terminal) -> None:
-    sql(terminal.url, "CREATE ROLE weak LOGIN")
-    try:
-        weak = Terminal(terminal.url.replace("postgres@", "weak@"), Path())
-        assert weak.fails("tenants", "list") == (
-            "error: the database does not let this user work as control: run `billing migrate` as its owner"
-        )
-    finally:
-        sql(terminal.url, "DROP ROLE weak")
-
-
-def test_a_database_that_is_not_migrated_says_so_and_can_be(database_url: str, tmp_path: Path) -> None:
-    terminal = Terminal(database_url, tmp_path)
-    for command in (
-        ("tenants", "list"),
-        ("usage", "--tenant", "acme"),
-        ("trace", str(USED)),
-        ("plans", "list"),
-    ):
-        assert terminal.fails(*command) == (
-            "error: the database is not migrated to this program's schema: run `billing migrate`"
-        ), command
-    assert terminal.ok("migrate") == "The database is up to date.\n"
-    assert terminal.ok("migrate") == "The database is up to date.\n"
-    assert terminal.json("tenants", "list") == []
-
-
-def test_the_command_itself_runs_finds_the_running_database_and_prints_plain_text(
-    migrated_url: str, tmp_path: Path
-) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/database_url").write_text(f"{migrated_url}\n")
-    environment = {
-        name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "COLUMNS"}
-    }
-
-    def billing(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "billing.cli.main", "--data-dir", str(tmp_path), *arguments]
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            env={**environment, "PYTHONWARNINGS": "error"},
-        )
-
-    assert billing("tenants", "create", "acme").returncode == 0
-    listed = billing("tenants", "list")
-    assert listed.stderr == ""
-    assert "acme" in listed.stdout
-    assert "\x1b" not in listed.stdout
-    again = billing("tenants", "create", "acme")
-    assert (again.returncode, again.stdout, again.stderr) == (1, "", "error: tenant acme exists already\n")

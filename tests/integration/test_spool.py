@@ -156,6 +156,23 @@ def test_a_reader_that_follows_the_writer_misses_nothing(tmp_path: Path, make: M
     assert list(dict.fromkeys(entry.id for entry in seen)) == [entry.id for entry in written]
 
 
+def test_what_is_written_just_before_a_new_segment_is_not_passed_over(tmp_path: Path, make: Make) -> None:
+    """Between the reader's look at a segment's end and its look for the next one, a worker writes and rotates."""
+    spool = make(LARGE)
+
+    class Late(SpoolReader):
+        def _following(self) -> int | None:
+            for _ in range(30):
+                spool.open(kit.opened(new_id()))
+            return super()._following()
+
+    reader = Late(folder_of(tmp_path))
+    found = reader.read(0).found
+    reader.close()
+    assert found == read_all(folder_of(tmp_path))[: len(found)]
+    assert len(found) > 10
+
+
 def test_a_long_request_does_not_pin_old_segments(tmp_path: Path, make: Make) -> None:
     spool, long_id = make(LARGE), new_id()
     spool.open(kit.opened(long_id))
@@ -237,6 +254,15 @@ def test_a_full_spool_refuses_requests_and_still_takes_how_they_end(tmp_path: Pa
         spool.close(kit.closed(usage_id))
     with pytest.raises(SpoolFull):
         spool.open(kit.opened(new_id()))
+
+
+@pytest.mark.parametrize("segment_bytes_max", range(2_000, 4_000, 250))
+def test_copies_of_long_requests_never_use_the_reserve(
+    tmp_path: Path, make: Make, segment_bytes_max: int
+) -> None:
+    fill(make(msgspec.structs.replace(SMALL, segment_bytes_max=segment_bytes_max)))
+    used = sum(segment.size for segment in segments(folder_of(tmp_path)))
+    assert used <= SMALL.bytes_max - SMALL.reserve_bytes
 
 
 def test_no_more_requests_are_open_than_the_reserve_can_end(make: Make) -> None:

@@ -338,14 +338,14 @@ async def test_progress_is_written_with_the_first_token_and_then_at_most_once_a_
     world = World()
     steps: list[Any] = [b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n']
     for tokens in range(1, 32):
-        steps += [lambda: world.clock.advance(0.3), said("a", tokens)]
+        steps += [lambda: world.clock.advance(0.25), said("a", tokens)]
     world.upstream._answers.append(FakeReply(*steps, FINISH, DONE))
     await world.serve(STREAM)
     assert [entry.duration_us for entry in world.spool.progressed] == [
         300_000 + 1_200_000 * n for n in range(8)
     ]
     assert [entry.usage.output.value for entry in world.spool.progressed] == [1 + 4 * n for n in range(8)]
-    assert {entry.ttft_us for entry in world.spool.progressed} == {300_000}
+    assert {entry.ttft_us for entry in world.spool.progressed} == {250_000}
     assert {entry.id for entry in world.spool.progressed} == {USAGE_ID}
 
 

@@ -242,6 +242,14 @@ async def test_a_client_who_was_gone_before_the_engine_was_asked() -> None:
     assert world.client.body == b""
 
 
+@pytest.mark.parametrize(("body", "reply"), [(STREAM, FakeReply(*PIECES)), (BODY, json_reply(WHOLE))])
+async def test_a_client_who_leaves_after_the_end_hangs_up_on_nobody(body: bytes, reply: FakeReply) -> None:
+    world = await finished(World(reply), body)
+    lines = len(world.journal.lines)
+    world.client.leave()
+    assert len(world.journal.lines) == lines
+
+
 WORLDS: dict[str, tuple[Callable[[], World], bytes]] = {
     "a stream": (lambda: World(FakeReply(*PIECES, after_hang_up=(said("late", 9),))), STREAM),
     "a stream in one piece": (lambda: World(FakeReply(b"".join(PIECES))), STREAM),

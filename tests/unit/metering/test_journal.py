@@ -110,6 +110,11 @@ def test_an_open_entry_that_is_written_again_moves_the_place_to_read_from() -> N
     assert ids(journal_of(found, batch.after).take()) == [A]
 
 
+def test_a_request_that_was_not_carried_still_holds_its_place() -> None:
+    found = placed(kit.opened(A), kit.opened(B), kit.opened(C), kit.opened(A), kit.closed(C))
+    assert journal_of(found).take().after.oldest_open == found[1].start
+
+
 def test_a_carried_request_keeps_its_progress() -> None:
     journal = journal_of(placed(kit.opened(A), kit.progress(A, 5), kit.opened(A)))
     journal.interrupt(1)

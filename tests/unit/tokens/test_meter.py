@@ -326,6 +326,9 @@ STRIPPED = {
     "the final usage stays, the running one goes": (
         VLLM, USAGE, b'{"choices":[{}],"usage":{"p":1}}', b'{"choices":[{}]}',
     ),
+    "the final usage stays where timings go": (
+        VLLM, USAGE, b'{"choices":[],"usage":{"p":1},"timings":{}}', b'{"choices":[],"usage":{"p":1}}',
+    ),
     "timings were asked, usage goes": (
         LLAMA_CPP, TIMINGS, b'{"choices":[{}],"usage":{"p":1},"timings":{"n":1}}', b'{"choices":[{}],"timings":{"n":1}}',
     ),

@@ -98,6 +98,7 @@ DATA = {
     "one line, no space": (b"data:x\n\n", b"x"),
     "only one space is taken off": (b"data:  x\n\n", b" x"),
     "several lines are joined by LF": (b"data: a\ndata: b\n\n", b"a\nb"),
+    "only one space is taken off, and none behind": (b"data:  x \r\n\r\n", b" x "),
     "other fields are not data": (b"event: e\nid: 1\nretry: 5\ndata: x\n\n", b"x"),
     "a comment is not data": (b": data: no\n\n", b""),
     "a field whose name begins like data is another": (b"data2: x\ndatabase: y\n\n", b""),
