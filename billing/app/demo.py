@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +39,7 @@ from billing.tokens.usage import Outcome
 
 TENANT = "acme"
 REPORT_TIMEOUT_S = 60.0
+REPORT_COLUMNS = 120
 PLAN = """\
 plan: demo
 currency: USD
@@ -266,7 +268,7 @@ def _report(running: Machine, found: Outcomes, phases: Phases, show: Callable[[s
             timeout=REPORT_TIMEOUT_S,
         )
     show("")
-    Console().print(_check_table(found.lines))
+    Console(width=REPORT_COLUMNS).print(_check_table(found.lines))
     killed = found.killed
     show(
         f"killed stream {killed.id}: outcome {killed.outcome}, last progress on record: "
@@ -278,25 +280,35 @@ def _report(running: Machine, found: Outcomes, phases: Phases, show: Callable[[s
 
 
 def _check_table(lines: list[Line]) -> Table:
-    table = Table(title="Recorded tokens against llama.cpp's own counters", title_justify="left")
-    table.add_column("Phase")
+    table = Table(
+        title="Recorded tokens against llama.cpp's own counters",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("Phase", no_wrap=True)
     for name in (
         "Requests",
-        "Engine input",
-        "Recorded input",
-        "Engine output",
-        "Recorded output",
-        "Allowed",
-        "Difference",
+        "Input\nengine",
+        "Input\nrecorded",
+        "Output\nengine",
+        "Output\nrecorded",
+        "Missing\n(allowed)",
     ):
-        table.add_column(name, justify="right")
-    table.add_column("Agrees")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("Agrees", no_wrap=True)
     for line in lines:
         numbers = (
-            line.requests, line.engine.input, line.recorded.input, line.engine.output, line.recorded.output,
-            line.output_difference_max, line.engine.output - line.recorded.output,
-        )  # fmt: skip
-        table.add_row(line.what, *(f"{number:,}" for number in numbers), "yes" if line.agrees else "NO")
+            line.requests,
+            line.engine.input,
+            line.recorded.input,
+            line.engine.output,
+            line.recorded.output,
+        )
+        missing = f"{line.engine.output - line.recorded.output} ({line.output_difference_max})"
+        table.add_row(
+            line.what, *(f"{number:,}" for number in numbers), missing, "yes" if line.agrees else "NO"
+        )
     return table
 
 

@@ -30,7 +30,6 @@ def backends() -> None:
     type=click.File("r"),
     help="A file with the server's API key; - reads standard input.",
 )
-@click.option("--concurrency", type=int, help="Requests that it works on at once, if you want to limit them.")
 @output.json_option
 @click.pass_obj
 def add(
@@ -39,14 +38,13 @@ def add(
     url: str,
     engine: str,
     credential_file: TextIO | None,
-    concurrency: int | None,
     as_json: bool,
 ) -> None:
     """Add a model server. A credential comes from a file, so that no process list or history shows it."""
     credential = credential_file.read().strip() if credential_file is not None else None
     made = context.run(
         lambda services: services.fleet.add_backend(
-            name, url, engine, credential=credential, concurrency=concurrency
+            name, url, engine, credential=credential
         )
     )
     if as_json:

@@ -56,7 +56,10 @@ VLLM = Engine(
     several_choices_counted=True,
 )
 
-ENGINES = {engine.name: engine for engine in (LLAMA_CPP, VLLM)}
+NIM = msgspec.structs.replace(VLLM, name="nim")
+"""NVIDIA NIM 2.x serves with vLLM and reports as it does."""
+
+ENGINES = {engine.name: engine for engine in (LLAMA_CPP, VLLM, NIM)}
 
 
 def engine(name: str) -> Engine:
