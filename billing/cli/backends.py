@@ -42,11 +42,7 @@ def add(
 ) -> None:
     """Add a model server. A credential comes from a file, so that no process list or history shows it."""
     credential = credential_file.read().strip() if credential_file is not None else None
-    made = context.run(
-        lambda services: services.fleet.add_backend(
-            name, url, engine, credential=credential
-        )
-    )
+    made = context.run(lambda services: services.fleet.add_backend(name, url, engine, credential=credential))
     if as_json:
         output.document(_document(made))
         return
@@ -64,7 +60,7 @@ def list_(context: Context, rows_max: int, as_json: bool) -> None:
     if as_json:
         output.document([_document(each) for each in found[:rows_max]])
         return
-    columns = ("Backend", "Engine", "Address*", "Credential", "At once>", "Added")
+    columns = ("Backend", "Engine", "Address*", "Credential", "Added")
     output.listing(columns, found, _row, rows_max=rows_max, empty=EMPTY)
 
 
@@ -74,7 +70,6 @@ def _row(backend: Backend) -> tuple[str, ...]:
         backend.engine,
         backend.url,
         "set" if backend.has_credential else "none",
-        output.count(backend.concurrency) if backend.concurrency else "no limit",
         output.day(backend.created_at_us),
     )
 
@@ -86,6 +81,5 @@ def _document(backend: Backend) -> dict[str, object]:
         "engine": backend.engine,
         "url": backend.url,
         "has_credential": backend.has_credential,
-        "concurrency": backend.concurrency,
         "created_at": output.timestamp(backend.created_at_us),
     }
