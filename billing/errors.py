@@ -2,6 +2,7 @@
 
 BillingError
   InvalidInput          what the caller sent cannot be accepted; the sentence says what, where and what to do
+    WrongMethod         the path takes another HTTP method
     TooLarge            it is larger than a limit with a name
     HeadersTooLarge     the request's headers are
   NotFound              the thing named does not exist for this caller
@@ -37,6 +38,12 @@ class InvalidInput(BillingError):
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class WrongMethod(InvalidInput):
+    """The thing named does not take this HTTP method."""
+
+    kind = "wrong_method"
 
 
 class TooLarge(InvalidInput):

@@ -67,6 +67,8 @@ class Snapshot:
 
     def apply(self, changes: Changes) -> None:
         """Take changed rows in and move to their version; rows are whole, so applying twice changes nothing."""
+        if changes.version < self.version:
+            return
         self._tenants.update(_by_id(changes.tenants))
         self._projects.update(_by_id(changes.projects))
         self._keys.update({key.hash: key for key in changes.keys})
@@ -104,7 +106,7 @@ class Snapshot:
         if tenant.status != "active":
             raise Forbidden(f"tenant {tenant.slug} is {tenant.status}; ask your operator")
         project = self._projects.get(key.project_id) if key.project_id else None
-        if project is not None and project.archived:
+        if key.project_id is not None and (project is None or project.archived):
             raise Forbidden("the project of this API key is archived; ask your operator")
         return Caller(tenant.id, tenant.slug, key.project_id, key.id, key.tags)
 

@@ -41,12 +41,16 @@ def destination(url: str) -> Destination:
 
     Raises ``Misconfigured`` when it is not an http or https URL with a host.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise Misconfigured(f"backend URL {url!r} must look like http://host:port") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise Misconfigured(f"backend URL {url!r} must look like http://host:port")
     tls = parts.scheme == "https"
     path = parts.path.rstrip("/").removesuffix("/v1")
-    return Destination(parts.hostname, parts.port or (443 if tls else 80), tls, path)
+    return Destination(parts.hostname, port or (443 if tls else 80), tls, path)
 
 
 def request_head(

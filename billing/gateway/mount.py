@@ -15,7 +15,7 @@ from billing.clock import Clock
 from billing.errors import BillingError, HeadersTooLarge, InvalidInput, TooLarge
 from billing.gateway.ports import Headers, Request
 from billing.gateway.proxy import Proxy
-from billing.ids import NewId, instant_of
+from billing.ids import NewId
 from billing.settings import GatewaySettings
 
 _log = logging.getLogger(__name__)
@@ -59,28 +59,36 @@ class AsgiClient:
 
     async def chunk(self, data: bytes) -> None:
         """Send a piece of the body; returns when the transport can take more."""
-        if data and not self.gone:
-            await self._begin()
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        if data:
+            await self._write(data, more=True)
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the body and end the reply."""
-        if not self.gone:
-            await self._begin()
-            await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        await self._write(data, more=False)
 
-    async def _begin(self) -> None:
-        if not self._started and self._head is not None:
-            self._started = True
-            await self._send(self._head)  # type: ignore[arg-type]  # a plain dict is what every ASGI server takes
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        if self.gone:
+            return
+        try:
+            if not self._started and self._head is not None:
+                self._started = True
+                await self._send(self._head)  # type: ignore[arg-type]  # a plain dict is what every ASGI server takes
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except OSError:
+            # ASGI 2.4: a server may say so when the caller has left; uvicorn says nothing.
+            self._leave()
 
     async def _listen(self) -> None:
         """The only message that can come after a body's end is that the caller has left (or that the reply is complete)."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.gone = True
-        if self._act is not None:
-            self._act()
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self.gone:
+            self.gone = True
+            if self._act is not None:
+                self._act()
 
 
 class ProxyMount:
@@ -98,11 +106,11 @@ class ProxyMount:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; other kinds of connection are not mounted here."""
-        usage_id = self._new_id()
+        at_us, usage_id = self._clock(), self._new_id()
         client = AsgiClient(receive, send)
         self.active += 1
         try:
-            request = await self._read(cast("HTTPScope", scope), receive, usage_id)
+            request = await self._read(cast("HTTPScope", scope), receive, usage_id, at_us)
             if request is None:
                 return
             client.watch()
@@ -113,7 +121,7 @@ class ProxyMount:
             self.active -= 1
             client.unwatch()
 
-    async def _read(self, scope: HTTPScope, receive: Receive, usage_id: UUID) -> Request | None:
+    async def _read(self, scope: HTTPScope, receive: Receive, usage_id: UUID, at_us: int) -> Request | None:
         """The request with its whole body; None when the caller left before it was sent."""
         headers = list(scope["headers"])
         self._check_headers(headers)
@@ -122,7 +130,7 @@ class ProxyMount:
             return None
         return Request(
             id=usage_id,
-            at_us=instant_of(usage_id),
+            at_us=at_us,
             method=scope["method"],
             path=str(scope["raw_path"].partition(b"?")[0], "latin-1"),
             headers=dict(headers),

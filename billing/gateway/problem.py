@@ -13,6 +13,7 @@ class _Shape(msgspec.Struct, frozen=True):
 
 _SHAPES = {
     "invalid_input": _Shape(400, "invalid_request_error", None),
+    "wrong_method": _Shape(405, "invalid_request_error", "method_not_supported"),
     "too_large": _Shape(413, "invalid_request_error", "request_too_large"),
     "headers_too_large": _Shape(431, "invalid_request_error", "headers_too_large"),
     "unauthenticated": _Shape(401, "invalid_request_error", "invalid_api_key"),

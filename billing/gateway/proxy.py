@@ -14,12 +14,13 @@ from billing.directory.caller import Caller, Target
 from billing.errors import (
     BillingError,
     InvalidInput,
-    NotFound,
     Unavailable,
     UpstreamBroken,
     UpstreamUnreachable,
 )
-from billing.gateway.forward import destination, is_event_stream, reply_headers, request_head
+from billing.gateway.catalog import catalog
+from billing.gateway.ending import Ending, stream_outcome
+from billing.gateway.forward import Destination, destination, is_event_stream, reply_headers, request_head
 from billing.gateway.ports import (
     Client,
     Directory,
@@ -46,7 +47,9 @@ from billing.tokens.usage import NOTHING_USED, Count, Outcome, Provenance, Token
 
 JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
 STATUS_CLIENT_CLOSED = 499
-STATUS_ERROR_MIN = 400
+STATUS_REFUSED_MIN = 300
+"""An engine that redirects has not answered either."""
+IDENTITY = b"identity"
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 
 
@@ -58,19 +61,8 @@ class _Work(msgspec.Struct, frozen=True):
     target: Target
     engine: Engine
     body: bytes
-
-
-class _Ending(msgspec.Struct, frozen=True):
-    """How a request ended, as far as the record wants to know."""
-
-    outcome: Outcome
-    status: int
-    usage: TokenUsage
-    ttft_us: int | None = None
-    itl_us: int | None = None
-    response_id: str | None = None
-    response_model: str | None = None
-    error: str | None = None
+    place: Destination
+    meter: StreamMeter
 
 
 class Proxy:
@@ -106,7 +98,7 @@ class Proxy:
             caller = self._directory.caller(request.headers.get(b"authorization"), request.at_us)
             asked = route(request.method, request.path)
             if isinstance(asked, ModelsRoute):
-                await _answer(client, 200, self._models(asked), request.id)
+                await _answer(client, 200, catalog(self._directory, asked), request.id)
                 return
             work = self._admit(request, caller, asked)
         except BillingError as fault:
@@ -119,7 +111,7 @@ class Proxy:
         except BaseException:
             if request.id in self._unrecorded:
                 await self._record(
-                    work, _Ending(Outcome.INTERRUPTED, 0, TokenUsage(), error="gateway_failed")
+                    work, Ending(Outcome.INTERRUPTED, 0, work.meter.usage(), error="gateway_failed")
                 )
             raise
 
@@ -131,7 +123,7 @@ class Proxy:
 
     def _admit(self, request: Request, caller: Caller, operation: Operation) -> _Work:
         """Decide everything, then write the open entry: from here on the request ends as exactly one record (P1)."""
-        if b"content-encoding" in request.headers:
+        if request.headers.get(b"content-encoding", IDENTITY) != IDENTITY:
             raise InvalidInput("a compressed request body is not accepted; send it as plain JSON")
         call = parse(operation, request.body)
         model = self._directory.model(call.model)
@@ -139,6 +131,7 @@ class Proxy:
         engine = engine_of(target.backend.engine)
         check_countable(call, engine)
         body = upstream_body(call, engine, target.deployment.backend_model)
+        place = destination(target.backend.url)
         key = request.headers.get(b"idempotency-key")
         self._spool.open(
             Opened(
@@ -158,18 +151,17 @@ class Proxy:
             )
         )
         self._unrecorded.add(request.id)
-        return _Work(request, call, target, engine, body)
+        return _Work(request, call, target, engine, body, place, StreamMeter(engine, call))
 
     async def _exchange(self, work: _Work, client: Client) -> None:
         """Ask the engine and relay its answer."""
-        meter = StreamMeter(work.engine, work.call)
+        meter = work.meter
 
         def watch(exchange: Exchange) -> None:
             client.on_gone(lambda: self._leave(exchange, meter))
 
-        place = destination(work.target.backend.url)
         head = request_head(
-            place,
+            work.place,
             work.request.path,
             len(work.body),
             dict(work.request.headers),
@@ -177,12 +169,12 @@ class Proxy:
             credential=work.target.backend.credential,
         )
         try:
-            reply = await self._upstream.send(place, head, work.body, watch)
+            reply = await self._upstream.send(work.place, head, work.body, watch)
         except Unavailable as fault:
             await self._give_up(work, client, fault, Outcome.UPSTREAM_ERROR)
             return
         try:
-            if work.call.stream and is_event_stream(reply.headers):
+            if work.call.stream and reply.status < STATUS_REFUSED_MIN and is_event_stream(reply.headers):
                 await self._stream(work, client, reply, StreamRelay(meter))
             else:
                 await self._whole(work, client, reply)
@@ -216,10 +208,15 @@ class Proxy:
                     self._spool.progress(self._progress(work, relay.meter, now_us))
         except Unavailable as broken:
             fault = broken
-        await client.chunk(relay.finish(self._clock()))
-        ending = self._stream_ending(work, client, reply, relay.meter, fault)
-        if ending.outcome is Outcome.TRUNCATED:
+        rest = relay.finish(self._clock())
+        outcome = stream_outcome(relay.meter, gone=client.gone, complete=reply.complete)
+        if outcome is Outcome.TRUNCATED:
             fault = fault or UpstreamBroken("the engine ended its stream before it was finished")
+        elif outcome is Outcome.COMPLETE:
+            fault = None
+        if fault is None or rest.endswith(b"\n\n"):
+            await client.chunk(rest)
+        ending = self._stream_ending(work, client, reply, relay.meter, fault)
         fault = await self._record(work, ending) or fault
         await client.end(event(fault) if fault else relay.terminal)
         await self._drain(reply)
@@ -255,23 +252,23 @@ class Proxy:
         """No whole reply came. The caller learns why, and the record says it: nothing used only if no engine was reached."""
         usage = NOTHING_USED if isinstance(fault, UpstreamUnreachable) else TokenUsage()
         if client.gone:
-            ending = _Ending(Outcome.CLIENT_CLOSED, STATUS_CLIENT_CLOSED, usage, error=fault.kind)
+            ending = Ending(Outcome.CLIENT_CLOSED, STATUS_CLIENT_CLOSED, usage, error=fault.kind)
         else:
-            ending = _Ending(outcome, problem(fault).status, usage, error=fault.kind)
+            ending = Ending(outcome, problem(fault).status, usage, error=fault.kind)
         unrecorded = await self._record(work, ending)
         answer = problem(unrecorded or fault)
         await _answer(client, answer.status, answer.body, work.request.id)
 
-    async def _whole_ending(self, work: _Work, client: Client, reply: Reply, body: bytes) -> _Ending:
-        if reply.status >= STATUS_ERROR_MIN:
+    async def _whole_ending(self, work: _Work, client: Client, reply: Reply, body: bytes) -> Ending:
+        if reply.status >= STATUS_REFUSED_MIN:
             none = Count(0, Provenance.REPORTED, f"the engine refused with {reply.status}")
-            return _Ending(
+            return Ending(
                 Outcome.UPSTREAM_ERROR,
                 reply.status,
                 TokenUsage(input=none, output=none),
                 error="upstream_refused",
             )
-        meter = ReplyMeter(work.engine, body)
+        meter = ReplyMeter(work.engine, body, work.call.prompts)
         usage = meter.usage()
         text = meter.reasoning_text()
         if text is not None and usage.output.value is not None:
@@ -279,8 +276,8 @@ class Proxy:
         # llama.cpp ends a request that it gave up with an empty 200.
         outcome = Outcome.COMPLETE if reply.complete and body else Outcome.TRUNCATED
         if client.gone:
-            return _Ending(Outcome.CLIENT_CLOSED, STATUS_CLIENT_CLOSED, usage, response_id=meter.response_id)
-        return _Ending(
+            return Ending(Outcome.CLIENT_CLOSED, STATUS_CLIENT_CLOSED, usage, response_id=meter.response_id)
+        return Ending(
             outcome, reply.status, usage, response_id=meter.response_id, response_model=meter.response_model
         )
 
@@ -298,8 +295,8 @@ class Proxy:
 
     def _stream_ending(
         self, work: _Work, client: Client, reply: Reply, meter: StreamMeter, fault: Unavailable | None
-    ) -> _Ending:
-        return _Ending(
+    ) -> Ending:
+        return Ending(
             outcome=stream_outcome(meter, gone=client.gone, complete=reply.complete),
             status=reply.status,
             usage=meter.usage(),
@@ -310,7 +307,7 @@ class Proxy:
             error=fault.kind if fault else "upstream_error" if meter.failed else None,
         )
 
-    async def _record(self, work: _Work, ending: _Ending) -> Unavailable | None:
+    async def _record(self, work: _Work, ending: Ending) -> Unavailable | None:
         """Write the close entry, synced if the caller's reply waits for that (P2).
 
         Gives back why it could not be written: then nothing more is served (P11), and since the open entry stands, the
@@ -354,30 +351,6 @@ class Proxy:
         except Unavailable:
             self.counts["upstream_broken_after_end"] += 1
 
-    def _models(self, asked: ModelsRoute) -> bytes:
-        models = self._directory.models()
-        if asked.name is None:
-            return msgspec.json.encode(
-                {"object": "list", "data": [_model_card(model.name, model.created_us) for model in models]}
-            )
-        model = self._directory.model(asked.name)
-        if not self._directory.targets(model):
-            raise NotFound(
-                f"The model `{asked.name}` does not exist or you do not have access to it.", "model"
-            )
-        return msgspec.json.encode(_model_card(model.name, model.created_us))
-
-
-def stream_outcome(meter: StreamMeter, *, gone: bool, complete: bool) -> Outcome:
-    """How a stream ended (P1): the caller's leaving counts first, then the engine's error, then a missing end."""
-    if gone:
-        return Outcome.CLIENT_CLOSED
-    if meter.failed:
-        return Outcome.UPSTREAM_ERROR
-    if meter.done or (meter.finished and complete):
-        return Outcome.COMPLETE
-    return Outcome.TRUNCATED
-
 
 async def _answer(client: Client, status: int, body: bytes, request_id: UUID) -> None:
     length = str(len(body)).encode()
@@ -385,15 +358,6 @@ async def _answer(client: Client, status: int, body: bytes, request_id: UUID) ->
         status, [*JSON_HEADERS, (b"content-length", length), (b"x-request-id", str(request_id).encode())]
     )
     await client.end(body)
-
-
-def _model_card(name: str, created_us: int) -> dict[str, object]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": created_us // MICROSECONDS_PER_SECOND,
-        "owned_by": "gateway",
-    }
 
 
 def _since(start_us: int, instant_us: int | None) -> int | None:

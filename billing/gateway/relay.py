@@ -4,7 +4,7 @@ Everything from ``[DONE]`` on is held back in ``terminal``: it leaves when the r
 """
 
 from billing.tokens.meter import Edit, StreamMeter
-from billing.tokens.sse import SseFramer, data_of, with_data
+from billing.tokens.sse import SseFramer, Unframed, data_of, with_data
 
 
 class StreamRelay:
@@ -22,10 +22,7 @@ class StreamRelay:
 
     def feed(self, piece: bytes, now_us: int) -> bytes:
         """The bytes that the client may see now; a part of an event waits until the rest of it has come."""
-        events = self._framer.feed(piece)
-        if self._framer.overflowed:
-            return b"".join(events)
-        return b"".join([self._pass(event, now_us) for event in events])
+        return b"".join([self._pass(event, now_us) for event in self._framer.feed(piece)])
 
     def finish(self, now_us: int) -> bytes:
         """The end of the stream: an event without its blank line is counted, and its bytes are passed on."""
@@ -36,6 +33,8 @@ class StreamRelay:
         if self.terminal:
             self.terminal += event
             return b""
+        if isinstance(event, Unframed):
+            return event
         data = data_of(event)
         if not data:
             return event

@@ -1,8 +1,10 @@
 """The allow-list of proxied paths: an engine's other routes can never be reached through the gateway (pure)."""
 
+from urllib.parse import unquote
+
 import msgspec
 
-from billing.errors import InvalidInput, NotFound
+from billing.errors import NotFound, WrongMethod
 from billing.tokens.dialects.openai import PATHS, Operation
 
 MODELS_PATH = "/v1/models"
@@ -19,12 +21,12 @@ def route(method: str, path: str) -> Operation | ModelsRoute:
     operation = PATHS.get(path)
     if operation is not None:
         if method != "POST":
-            raise InvalidInput(f"{path} takes POST, not {method}")
+            raise WrongMethod(f"{path} takes POST, not {method}")
         return operation
     if path == MODELS_PATH or path.startswith(MODELS_PATH + "/"):
         if method != "GET":
-            raise InvalidInput(f"{path} takes GET, not {method}")
-        return ModelsRoute(path[len(MODELS_PATH) + 1 :] or None)
+            raise WrongMethod(f"{path} takes GET, not {method}")
+        return ModelsRoute(unquote(path[len(MODELS_PATH) + 1 :]) or None)
     raise NotFound(
         f"Unknown request URL: {method} {path}. Served here: {', '.join(sorted(PATHS))}, {MODELS_PATH}."
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from billing.errors import NotFound
+from billing.errors import Misconfigured
 
 
 class Engine(msgspec.Struct, frozen=True):
@@ -29,8 +29,6 @@ class Engine(msgspec.Struct, frozen=True):
     """Where text can be counted, for counts that no reply holds."""
     several_choices_counted: bool
     """Whether ``n > 1`` and arrays of prompts are counted whole in the reply."""
-    headers_refused: tuple[str, ...] = ()
-    """Request headers that break metering and are never passed on."""
 
 
 LLAMA_CPP = Engine(
@@ -42,7 +40,6 @@ LLAMA_CPP = Engine(
     reasoning_reported=False,
     tokenize_path="/tokenize",
     several_choices_counted=False,
-    headers_refused=("x-conversation-id",),
 )
 
 VLLM = Engine(
@@ -63,8 +60,8 @@ ENGINES = {engine.name: engine for engine in (LLAMA_CPP, VLLM, NIM)}
 
 
 def engine(name: str) -> Engine:
-    """The engine of a name; raises ``NotFound`` listing the names there are."""
+    """The engine of a name; raises ``Misconfigured`` listing the names there are."""
     try:
         return ENGINES[name]
     except KeyError:
-        raise NotFound(f"there is no engine {name!r}; known are {', '.join(sorted(ENGINES))}") from None
+        raise Misconfigured(f"there is no engine {name!r}; known are {', '.join(sorted(ENGINES))}") from None

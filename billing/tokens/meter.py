@@ -12,7 +12,7 @@ from billing.tokens.engines import Engine
 from billing.tokens.payload import Choice, Reply, Usage, decode, usage_of, usage_of_timings
 from billing.tokens.reasoning import ReasoningCounter
 from billing.tokens.sse import DONE
-from billing.tokens.usage import UNKNOWN, Count, Provenance, TokenUsage, clamp
+from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Provenance, TokenUsage, clamp
 
 CHOICES_TRACKED_MAX = 128
 
@@ -39,7 +39,7 @@ class StreamMeter:
     """Follows the events of one stream. ``see`` each event's data in order, then read ``usage`` and the latencies."""
 
     __slots__ = (
-        "_call", "_engine", "_outputs", "_reasoning", "_reported", "_running", "done", "failed", "finished",
+        "_call", "_engine", "_finished", "_outputs", "_reasoning", "_reported", "_running", "done", "failed", "finished",
         "first_token_us", "last_token_us", "response_id", "response_model",
     )  # fmt: skip
 
@@ -49,6 +49,7 @@ class StreamMeter:
         self._reported: Usage | None = None
         self._running: TokenUsage | None = None
         self._outputs: dict[int, int] = {}
+        self._finished: set[int] = set()
         self._reasoning = ReasoningCounter()
         self.response_id: str | None = None
         self.response_model: str | None = None
@@ -80,7 +81,9 @@ class StreamMeter:
     def usage(self) -> TokenUsage:
         """The counts as known now: the engine's final usage if it came, else its last running counts."""
         if self._reported is not None:
-            reported = usage_of(self._reported, Provenance.REPORTED)
+            reported = _filled(usage_of(self._reported, Provenance.REPORTED), self._running)
+            if self._call.prompts > 1:
+                reported = _without_cached(reported)
             return clamp(self._with_reasoning(reported))
         return clamp(self._with_reasoning(self._running or TokenUsage()))
 
@@ -98,7 +101,8 @@ class StreamMeter:
         counter = self._count(reply)
         reasons = speaks = False
         for choice in reply.choices:
-            self.finished = self.finished or choice.finish_reason is not None
+            if choice.finish_reason is not None:
+                self._finish(choice.index)
             reasons = reasons or _reasons(choice)
             speaks = speaks or reasons or _speaks(choice)
         self._reasoning.see(counter, reasoning=reasons)
@@ -106,6 +110,13 @@ class StreamMeter:
             self.last_token_us = now_us
             if self.first_token_us is None:
                 self.first_token_us = now_us
+
+    def _finish(self, index: int) -> None:
+        if len(self._finished) < CHOICES_TRACKED_MAX:
+            self._finished.add(index)
+        self.finished = len(self._finished) >= min(
+            self._call.choices * self._call.prompts, CHOICES_TRACKED_MAX
+        )
 
     def _count(self, reply: Reply) -> int | None:
         """Take the event's counts; its cumulative output counter, None when it carries none."""
@@ -127,11 +138,12 @@ class StreamMeter:
             return running
         for choice in choices:
             if len(self._outputs) < CHOICES_TRACKED_MAX or choice.index in self._outputs:
-                self._outputs[choice.index] = max(
-                    self._outputs.get(choice.index, 0), usage.completion_tokens or 0
-                )
+                tokens = running.output.value or 0
+                self._outputs[choice.index] = max(self._outputs.get(choice.index, 0), tokens)
         method = "usage.completion_tokens, last of each choice"
-        output = Count(sum(self._outputs.values()), Provenance.RUNNING, method)
+        total = sum(self._outputs.values())
+        known = self._call.choices * self._call.prompts <= CHOICES_TRACKED_MAX and total <= COUNT_MAX
+        output = Count(total, Provenance.RUNNING, method) if known else UNKNOWN
         return TokenUsage(input=running.input if self._call.prompts == 1 else UNKNOWN, output=output)
 
     def _with_reasoning(self, usage: TokenUsage) -> TokenUsage:
@@ -156,7 +168,9 @@ class StreamMeter:
 
     def strip(self, data: bytes) -> bytes:
         """An event's data without the members that the client did not ask for; every other member's bytes stay."""
-        members = _decode_members(data)
+        members = _members_of(data)
+        if members is None:
+            return data
         if not self._call.timings_asked:
             members.pop("timings", None)
         keeps_usage = self._call.usage_asked and (
@@ -172,10 +186,11 @@ class StreamMeter:
 class ReplyMeter:
     """Reads the counts of one whole, not streamed reply."""
 
-    __slots__ = ("_engine", "_reply")
+    __slots__ = ("_engine", "_prompts", "_reply")
 
-    def __init__(self, engine: Engine, body: bytes) -> None:
+    def __init__(self, engine: Engine, body: bytes, prompts: int = 1) -> None:
         self._engine = engine
+        self._prompts = prompts
         self._reply = decode(body)
 
     def __repr__(self) -> str:
@@ -195,22 +210,41 @@ class ReplyMeter:
         """The counts that the reply reports; unknown ones when it reports none."""
         if self._reply is None:
             return TokenUsage()
-        if self._reply.usage is not None and not self._reply.usage.empty:
-            return clamp(usage_of(self._reply.usage, Provenance.REPORTED))
-        if self._reply.timings is not None and self._engine.timings:
-            return clamp(usage_of_timings(self._reply.timings))
-        return TokenUsage()
+        timings = self._reply.timings if self._engine.timings else None
+        counted = usage_of_timings(timings) if timings is not None else TokenUsage()
+        if self._reply.usage is None or self._reply.usage.empty:
+            return clamp(counted)
+        usage = _filled(usage_of(self._reply.usage, Provenance.REPORTED), counted)
+        if self._prompts > 1:
+            usage = _without_cached(usage)
+        if usage.reasoning.value == 0 and self._text():
+            usage = msgspec.structs.replace(usage, reasoning=UNKNOWN)
+        return clamp(usage)
 
     def reasoning_text(self) -> str | None:
         """The reasoning text to be counted by a tokenizer; None when the count is reported or there is no such text."""
         if self._reply is None or self._engine.reasoning_reported or self._engine.tokenize_path is None:
             return None
-        texts = [
-            choice.message.reasoning_content or choice.message.reasoning
-            for choice in self._reply.choices
-            if choice.message
-        ]
-        return "".join(text for text in texts if text) or None
+        return self._text() or None
+
+    def _text(self) -> str:
+        messages = [choice.message for choice in self._reply.choices if choice.message] if self._reply else []
+        return "".join(message.reasoning_content or message.reasoning or "" for message in messages)
+
+
+def _filled(usage: TokenUsage, other: TokenUsage | None) -> TokenUsage:
+    """The same usage; what it does not know taken from another one."""
+    if other is None:
+        return usage
+    pairs = zip(
+        usage.__struct_fields__, msgspec.structs.astuple(usage), msgspec.structs.astuple(other), strict=True
+    )
+    return TokenUsage(**{name: mine if mine.value is not None else theirs for name, mine, theirs in pairs})
+
+
+def _without_cached(usage: TokenUsage) -> TokenUsage:
+    """Of several prompts the engine reports the last one's cached tokens only (protocols.md §2): nobody knows the sum."""
+    return msgspec.structs.replace(usage, cached_input=UNKNOWN, cache_write=UNKNOWN)
 
 
 def _later(earlier: TokenUsage | None, present: TokenUsage) -> TokenUsage:
@@ -244,4 +278,12 @@ def _speaks(choice: Choice) -> bool:
 
 def _holds_only_usage(data: bytes) -> bool:
     """Whether an event without choices holds nothing a client could want (Azure's filter results, say)."""
-    return _decode_members(data).keys() <= _ENVELOPE
+    members = _members_of(data)
+    return members is not None and members.keys() <= _ENVELOPE
+
+
+def _members_of(data: bytes) -> dict[str, msgspec.Raw] | None:
+    try:
+        return _decode_members(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

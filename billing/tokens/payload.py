@@ -4,6 +4,7 @@ Shapes: OpenAI ``CompletionUsage``, vLLM 0.33 ``UsageInfo``, llama.cpp ``timings
 ``true`` is an int to Python, numbers may be missing, ``usage`` may be null, ``{}`` or all zeros in mid-stream.
 """
 
+import json
 from typing import Any
 
 import msgspec
@@ -79,20 +80,17 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(Reply).decode
-_decode_any = msgspec.json.Decoder().decode
 
 
 def decode(data: bytes) -> Reply | None:
     """The reply that JSON text holds; None when it is not a JSON object (``data: null`` is a real event).
 
-    A field of an unexpected type is taken as missing; it never costs the counts beside it.
+    A field of an unexpected type or of no Unicode is taken as missing; it never costs the counts beside it.
     """
     try:
         return _decode(data)
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return _salvage(data)
-    except msgspec.DecodeError:
-        return None
     except RecursionError:
         return None
 
@@ -135,7 +133,11 @@ def count(value: int | None, provenance: Provenance, method: str) -> Count:
 
 def _salvage(data: bytes) -> Reply | None:
     """The same from a reply that broke the types: each field alone, or not at all."""
-    whole = _decode_any(data)
+    try:
+        # The library's reader takes what a strict one refuses: half a surrogate, bytes that are no UTF-8, large numbers.
+        whole = json.loads(data.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
     if not isinstance(whole, dict):
         return None
     choices = whole.get("choices")
@@ -201,4 +203,4 @@ def _integer(value: object) -> int | None:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return value.encode(errors="replace").decode() if isinstance(value, str) else None

@@ -14,33 +14,54 @@ EVENT_BYTES_MAX = 8 * 1024 * 1024
 _END = rb"(?:\r\n|\n|\r(?!\n))"
 _BLANK_LINE = re.compile(_END + _END)
 _LINE = re.compile(rb"\r\n|\n|\r")
+_BLANK_LINE_BYTES_MAX = 4
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 DONE = b"[DONE]"
+
+
+class Unframed(bytes):
+    """A part of an event that is too long to be framed."""
+
+    __slots__ = ()
 
 
 class SseFramer:
     """Cuts a byte stream into raw events, each with its blank line; what is left over waits in ``tail``."""
 
-    __slots__ = ("overflowed", "tail")
+    __slots__ = ("_passed", "overflowed", "tail")
 
     def __init__(self) -> None:
         self.tail = b""
         self.overflowed = False
+        self._passed = b""
 
     def __repr__(self) -> str:
         return f"<SseFramer tail={len(self.tail)} B{' overflowed' if self.overflowed else ''}>"
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """The events that this piece completes. After an event above ``EVENT_BYTES_MAX`` pieces come back as they are."""
+        """The events that this piece completes; of an event above ``EVENT_BYTES_MAX`` its parts, as :class:`Unframed`."""
         if self.overflowed:
-            return [piece]
+            return self._skip(piece)
         buffer = self.tail + piece if self.tail else piece
         events = _split(buffer) if b"\r" in buffer else _split_lf(buffer)
         self.tail = events.pop()
         if len(self.tail) > EVENT_BYTES_MAX:
             self.overflowed = True
-            events.append(self.rest())
+            self._passed = self.tail[1 - _BLANK_LINE_BYTES_MAX :]
+            events.append(Unframed(self.rest()))
         return events
+
+    def _skip(self, piece: bytes) -> list[bytes]:
+        """Pass on what belongs to the long event; after its blank line frame again."""
+        known = len(self._passed)
+        buffer = self._passed + piece
+        blank = _BLANK_LINE.search(buffer[:-1] if buffer.endswith(b"\r") else buffer)
+        if blank is None:
+            self._passed = buffer[1 - _BLANK_LINE_BYTES_MAX :]
+            return [Unframed(piece)]
+        self.overflowed, self._passed = False, b""
+        return [Unframed(buffer[known : blank.end()]), *self.feed(buffer[blank.end() :])]
 
     def rest(self) -> bytes:
         """What came after the last blank line; the tail is empty afterwards."""
@@ -53,7 +74,7 @@ def data_of(event: bytes) -> bytes:
     if _is_plain(event):
         return event[6:-2]
     lines = []
-    for line in _LINE.split(event):
+    for line in _LINE.split(event.removeprefix(_BYTE_ORDER_MARK)):
         name, _, value = line.partition(b":")
         if name == b"data":
             lines.append(value.removeprefix(b" "))
@@ -64,8 +85,10 @@ def with_data(event: bytes, data: bytes) -> bytes:
     """The same event with other data: its other lines (``event``, ``id``, comments) stay, in their order, before it."""
     if _is_plain(event):
         return b"data: " + data + b"\n\n"
-    kept = [line for line in _LINE.split(event) if line and line.partition(b":")[0] != b"data"]
-    return b"\n".join([*kept, b"data: " + data]) + b"\n\n"
+    mark = _BYTE_ORDER_MARK if event.startswith(_BYTE_ORDER_MARK) else b""
+    lines = _LINE.split(event.removeprefix(_BYTE_ORDER_MARK))
+    kept = [line for line in lines if line and line.partition(b":")[0] != b"data"]
+    return mark + b"\n".join([*kept, b"data: " + data]) + b"\n\n"
 
 
 def _is_plain(event: bytes) -> bool:
@@ -86,7 +109,8 @@ def _split_lf(buffer: bytes) -> list[bytes]:
 
 def _split(buffer: bytes) -> list[bytes]:
     events, start = [], 0
-    for blank in _BLANK_LINE.finditer(buffer):
+    # A CR at the very end may be half of a CRLF: whether it ends a line shows only with the next byte.
+    for blank in _BLANK_LINE.finditer(buffer[:-1] if buffer.endswith(b"\r") else buffer):
         events.append(buffer[start : blank.end()])
         start = blank.end()
     events.append(buffer[start:])

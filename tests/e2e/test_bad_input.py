@@ -76,7 +76,7 @@ async def test_keys_paths_and_methods_are_refused_precisely(rig: Rig) -> None:
                 401,
                 "invalid_api_key",
             ),
-            (await client.get(CHAT), 400, None),
+            (await client.get(CHAT), 405, "method_not_supported"),
             (await client.post("/v1/slots", json={}), 404, "unknown_url"),
             (await client.get("/v1/stream?conv_id=1"), 404, "unknown_url"),
             (await client.get("/metrics"), 404, "unknown_url"),

@@ -106,7 +106,8 @@ def check_countable(call: Call, engine: Engine) -> None:
         )
     for name in _OTHER_NAMES_OF_N:
         several = _member(call.members, name, _integer, "a whole number")
-        if several is not None and several > 1:
+        # llama.cpp cuts a number to 32 bits: 2 - 2**32 is 2 to it.
+        if several is not None and several != 1:
             raise InvalidInput(
                 f"{name} must be 1 for {call.model}: its engine ({engine.name}) does not count it", name
             )
@@ -138,7 +139,7 @@ def _decode_members(body: bytes) -> dict[str, msgspec.Raw]:
         members = _members(body)
     except msgspec.ValidationError:
         raise InvalidInput('the request body must be a JSON object, for example {"model": "…"}') from None
-    except (msgspec.DecodeError, RecursionError) as fault:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise InvalidInput(f"the request body is not JSON: {fault}") from None
     if len(members) > MEMBERS_MAX:
         raise InvalidInput(f"the request body has {len(members)} members, more than {MEMBERS_MAX}")
@@ -160,7 +161,7 @@ def _member(members: dict[str, msgspec.Raw], name: str, decode: Any, expected: s
         return None
     try:
         return decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidInput(f"{name} must be {expected}, got {_shown(raw)}", name) from None
 
 

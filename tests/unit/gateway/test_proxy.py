@@ -342,7 +342,7 @@ async def test_progress_is_written_with_the_first_token_and_then_at_most_once_a_
     world.upstream._answers.append(FakeReply(*steps, FINISH, DONE))
     await world.serve(STREAM)
     assert [entry.duration_us for entry in world.spool.progressed] == [
-        300_000 + 1_200_000 * n for n in range(8)
+        250_000 + 1_000_000 * n for n in range(8)
     ]
     assert [entry.usage.output.value for entry in world.spool.progressed] == [1 + 4 * n for n in range(8)]
     assert {entry.ttft_us for entry in world.spool.progressed} == {250_000}

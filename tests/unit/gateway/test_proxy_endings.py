@@ -174,6 +174,11 @@ async def test_a_whole_reply_above_the_largest_size_is_not_sent_and_not_read_to_
     assert reply.closed
 
 
+async def test_an_empty_whole_reply_is_one_that_the_engine_gave_up() -> None:
+    world = await finished(World(json_reply(b"")), BODY)
+    assert (world.record.outcome, values(world.record.usage)) == (Outcome.TRUNCATED, (None,) * 4)
+
+
 async def test_a_whole_reply_of_the_largest_size_is_sent() -> None:
     world = await finished(
         World(FakeReply(b"x" * 600, b"x" * 400, headers=[]), reply_body_bytes_max=1_000), BODY

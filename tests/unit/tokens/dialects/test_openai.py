@@ -219,8 +219,9 @@ def test_what_llamacpp_does_not_count_whole_is_refused(
     assert "llama.cpp" in str(refusal.value)
 
 
-@pytest.mark.parametrize("choices", [2.0, 1.5, "2", True, 0, -1])
-def test_what_llamacpp_might_make_of_another_kind_of_number_is_not_tried(choices: object) -> None:
+@pytest.mark.parametrize("choices", [2.0, 1.5, "2", True, 0, -1, 2 - 2**32])
+def test_what_llamacpp_makes_of_another_kind_of_number_is_not_tried(choices: object) -> None:
+    # It cuts a number to 32 bits: 2 − 2³² is 2 to it (measured).
     with pytest.raises(InvalidInput) as refusal:
         check_countable(call(n_cmpl=choices), LLAMA_CPP)
     assert refusal.value.param == "n_cmpl"
