@@ -156,7 +156,7 @@ def test_what_was_set_up_is_listed(furnished: Terminal) -> None:
         (("tenants", "list"), "acme Acme [Inference] Ltd active UTC"),
         (("projects", "list", "--tenant", "acme"), "web web"),
         (("keys", "list", "--tenant", "acme"), "laptop web active"),
-        (("backends", "list"), "local llama.cpp http://127.0.0.1:8080 none no limit"),
+        (("backends", "list"), "local llama.cpp http://127.0.0.1:8080 none"),
         (("models", "list"), "golden gpt-4 local=golden.gguf"),
         (("plans", "list"), "demo USD 1 2026-01-01 00:00 Demo prices, per 1,000 tokens"),
         (("plans", "show", "demo"), "golden 1,000 0.50 0.05 0.50 1.50 1.00"),
