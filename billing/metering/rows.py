@@ -59,6 +59,9 @@ ROLLUP_COLUMNS = (
 )
 """What the same record adds to its rollup row, joined by its id inside the statement."""
 
+Key = tuple[int, int]
+"""Tenant and usage id, as integers: these are hashed by the million, and a UUID's hash is computed in Python."""
+
 Interval = tuple[int, int]
 """Instants ``[start, end)`` in microseconds."""
 
@@ -66,8 +69,7 @@ Interval = tuple[int, int]
 class Row(msgspec.Struct, frozen=True, gc=False):
     """A record that may go in, with the values of its columns and its payload hash."""
 
-    key: tuple[UUID, UUID]
-    """Tenant and usage id."""
+    key: Key
     record: UsageRecord
     hash: bytes
     values: tuple[Any, ...]
@@ -88,7 +90,7 @@ def sort_out(
 
     ``collections`` are the numbers of the tenants that exist; ``partitions`` the instants that partitions cover.
     """
-    rows: dict[tuple[UUID, UUID], Row] = {}
+    rows: dict[Key, Row] = {}
     rejected = []
     duplicates = 0
     for record in records:
@@ -166,7 +168,7 @@ def _row(record: UsageRecord, collection: int) -> Row:
         added.answer_output,
         added.reasoning,
     )
-    return Row((opened.tenant_id, opened.id), record, checksum, values)
+    return Row((opened.tenant_id.int, opened.id.int), record, checksum, values)
 
 
 def _count(count: Count) -> tuple[int | None, str | None, str | None]:

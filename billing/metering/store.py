@@ -17,7 +17,7 @@ from billing.errors import Unavailable
 from billing.infra.postgres import Connection, driver
 from billing.metering.collection import lock_key
 from billing.metering.journal import Cursor, Rejected
-from billing.metering.rows import COLUMNS, ROLLUP_COLUMNS, Interval, Row
+from billing.metering.rows import COLUMNS, ROLLUP_COLUMNS, Interval, Key, Row
 from billing.metering.stored import RollupRow, SpoolRow, StoredCount, StoredRecord
 
 RECENT_MAX = 1_000
@@ -66,7 +66,7 @@ WITH inserted AS (
   ON CONFLICT ({_ROLLUP_KEY}) DO UPDATE SET requests = usage_rollup.requests + excluded.requests,
     {", ".join(f"{name} = usage_rollup.{name} + excluded.{name}" for name in _SUMS)}
 )
-SELECT tenant_id, id FROM inserted
+SELECT tenant_id, id FROM {_STAGE} WHERE (tenant_id, id) NOT IN (SELECT tenant_id, id FROM inserted)
 """  # noqa: S608 - made of this file's own names
 
 # A plan that was made for a batch of one row would join 2,000 with 2,000 by a nested loop, and compiling pays for none.
@@ -178,8 +178,8 @@ async def partitions_ensure(connection: Connection, now_us: int) -> int:
 
 async def records_insert(
     connection: Connection, rows: Sequence[Row], spool_id: UUID, now_us: int
-) -> set[tuple[UUID, UUID]]:
-    """Insert records and add them to the rollup; returns tenant and id of those that were not there before.
+) -> set[Key]:
+    """Insert records and add them to the rollup; returns the keys of those that were there before.
 
     Raises ``RowsRefusedError``, with nothing of this call done, when a value cannot be stored.
     """
@@ -194,11 +194,11 @@ async def records_insert(
             if is_of_a_row(fault):
                 raise RowsRefusedError(_reason(fault)) from fault
             raise
-    return {(row[0], row[1]) for row in found}
+    return {(row[0].int, row[1].int) for row in found}
 
 
-async def hashes_read(connection: Connection, rows: Sequence[Row]) -> dict[tuple[UUID, UUID], bytes]:
-    """The stored payload hashes of records, by tenant and id."""
+async def hashes_read(connection: Connection, rows: Sequence[Row]) -> dict[Key, bytes]:
+    """The stored payload hashes of records, by their keys."""
     async with _session(connection) as session:
         found = await session.fetch(
             "SELECT tenant_id, id, payload_hash FROM usage_record JOIN unnest($1::uuid[], $2::uuid[]) "
@@ -206,7 +206,7 @@ async def hashes_read(connection: Connection, rows: Sequence[Row]) -> dict[tuple
             [row.record.opened.tenant_id for row in rows],
             [row.record.id for row in rows],
         )
-        return {(row[0], row[1]): row[2] for row in found}
+        return {(row[0].int, row[1].int): row[2] for row in found}
 
 
 async def quarantine(

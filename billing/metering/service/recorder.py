@@ -1,11 +1,10 @@
-"""The recorder: from every spool of this host to usage records and rollups, exactly once; and looking things up again.
+"""The recorder: from every spool of this host to usage records and rollups, exactly once.
 
 Exactly once, because the cursor moves in the transaction that inserts, under the lock of the cursor's row. Whatever
 fails, the state in memory is thrown away and read again from the cursor.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -19,19 +18,13 @@ from billing.errors import Unavailable
 from billing.infra.postgres import Connection, Database
 from billing.metering import store
 from billing.metering.journal import Batch, Cursor, Journal, Reason, Rejected, reject
-from billing.metering.retention import Segment, crowded_out, removable
 from billing.metering.rows import Row, sort_out
 from billing.metering.segment import Damage, Framed
+from billing.metering.service.housekeeping import Housekeeper, Kept
 from billing.metering.spool import SpoolReader
-from billing.metering.spool.folder import (
-    remove_folder,
-    remove_reserve,
-    remove_segments,
-    segments,
-    spool_folders,
-)
+from billing.metering.spool.folder import remove_reserve, spool_folders
 from billing.metering.store import RowsRefusedError
-from billing.metering.stored import RollupRow, SpoolRow, StoredRecord
+from billing.metering.stored import SpoolRow
 from billing.settings import Settings
 
 SPOOLS_AT_ONCE = 2
@@ -40,7 +33,6 @@ BATCHES_PER_TURN_MAX = 8
 """Batches that one spool ships before the others and the housekeeping have their turn."""
 REFRESH_INTERVAL_S = 30
 """How often the cursors of finished spools are compared: a database restored from a backup knows less than the files."""
-HOUSEKEEPING_INTERVAL_S = 1
 PARTITIONS_INTERVAL_S = 24 * 3600
 PARTITIONS_RETRY_S = 60
 
@@ -77,12 +69,17 @@ class _Spool:
         self.waiting: deque[Framed | Damage] = deque()
         self.is_dead = False
         self.is_closed = False
+        self.is_unreadable = False
 
     def load(self, row: SpoolRow) -> None:
         """Start again from what the database says."""
         self.cursor = row.cursor
         self.is_closed = row.closed_us is not None
         self.journal = None if self.is_closed else Journal(self.id, row.cursor)
+
+    def kept(self) -> Kept:
+        """What may be removed of it."""
+        return Kept(self.id, self.reader.folder, self.cursor, self.is_closed)
 
     def forget(self) -> None:
         """Throw away what is in memory: the cursor says where to read on."""
@@ -119,7 +116,7 @@ class Recorder:
         self._spools: dict[UUID, _Spool] = {}
         self._slots = asyncio.Semaphore(SPOOLS_AT_ONCE)
         self._refresh_due_us = 0
-        self._housekeeping_due_us = 0
+        self._housekeeper = Housekeeper(settings.spool)
         self._partitions_due_us = 0
 
     def __repr__(self) -> str:
@@ -141,7 +138,8 @@ class Recorder:
             results = await asyncio.gather(*map(self._drain, active), return_exceptions=True)
         finally:
             # Also while Postgres is away: what is recorded must not take room from what is not.
-            self._keep_house()
+            kept = [spool.kept() for spool in self._spools.values()]
+            self._housekeeper.keep(kept, self._clock())
         for result in results:
             if isinstance(result, BaseException):
                 self.has_backlog = False
@@ -192,20 +190,28 @@ class Recorder:
         """Ship what one spool holds; its trouble is its own."""
         async with self._slots:
             try:
-                return await self._drain_batches(spool)
+                shipped = await self._drain_batches(spool)
             except CursorMovedError:
                 self.counters.overtaken += 1
                 spool.forget()
                 return 0
             except OSError as fault:
-                self.counters.corrupt += 1
                 spool.forget()
-                _log.error("%r cannot be read, the others go on: %s", spool.reader, fault)
+                self._note_unreadable(spool, fault)
                 return 0
             except BaseException:
                 # Whether the commit happened is not known: the cursor says. The caller handles what this is.
                 spool.forget()
                 raise
+        spool.is_unreadable = False
+        return shipped
+
+    def _note_unreadable(self, spool: _Spool, fault: OSError) -> None:
+        # Said once and not at every look. A folder that is gone was finished, and cleared away by another recorder.
+        if not spool.is_unreadable and spool.reader.folder.exists():
+            spool.is_unreadable = True
+            self.counters.corrupt += 1
+            _log.error("%r cannot be read, the others go on: %s", spool.reader, fault)
 
     async def _drain_batches(self, spool: _Spool) -> int:
         shipped = 0
@@ -288,7 +294,7 @@ class Recorder:
         while parts:
             part = parts.pop()
             try:
-                inserted = await store.records_insert(connection, part, spool_id, now_us) if part else set()
+                present = await store.records_insert(connection, part, spool_id, now_us) if part else set()
             except RowsRefusedError as fault:
                 if len(part) > 1:
                     middle = len(part) // 2
@@ -296,10 +302,9 @@ class Recorder:
                 else:
                     recorded.rejected.append(reject(part[0].record, Reason.REFUSED, str(fault)))
                 continue
-            recorded.inserted += len(inserted)
-            skipped = [row for row in part if row.key not in inserted]
-            if skipped:
-                await self._compare(connection, skipped, recorded)
+            recorded.inserted += len(part) - len(present)
+            if present:
+                await self._compare(connection, [row for row in part if row.key in present], recorded)
 
     async def _compare(self, connection: Connection, skipped: Sequence[Row], recorded: _Recorded) -> None:
         """Tell duplicates from conflicts among the records whose ids were there already."""
@@ -320,58 +325,3 @@ class Recorder:
             counters.conflicts += rejected.reason == Reason.CONFLICT
             counters.corrupt += rejected.reason == Reason.UNREADABLE
             _log.error("quarantined %s of tenant %s: %s %s", rejected.id, rejected.tenant_id, rejected.reason, rejected.detail)  # fmt: skip
-
-    def _keep_house(self) -> None:
-        """Remove what is shipped and old; the files of finished spools together stay within one spool's limit."""
-        now_us = self._clock()
-        if now_us < self._housekeeping_due_us:
-            return
-        self._housekeeping_due_us = now_us + HOUSEKEEPING_INTERVAL_S * MICROSECONDS_PER_SECOND
-        settings = self._settings.spool
-        closed: dict[UUID, list[Segment]] = {}
-        for spool in self._spools.values():
-            # Another recorder may remove the same files at the same time.
-            with contextlib.suppress(FileNotFoundError):
-                present = segments(spool.reader.folder)
-                needed_from = min(spool.cursor.shipped_through, spool.cursor.oldest_open)
-                chosen = removable(present, needed_from, settings, now_us, is_closed=spool.is_closed)
-                remove_segments(spool.reader.folder, chosen)
-                if spool.is_closed:
-                    closed[spool.id] = present[len(chosen) :]
-        crowded = crowded_out(closed, settings)
-        for spool_id, rest in closed.items():
-            if not rest or spool_id in crowded:
-                with contextlib.suppress(FileNotFoundError):
-                    folder = self._spools[spool_id].reader.folder
-                    remove_segments(folder, rest)
-                    remove_folder(folder)
-
-
-class UsageService:
-    """What was used, looked up again. One call is one transaction."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def __repr__(self) -> str:
-        return f"<UsageService {self._database!r}>"
-
-    async def record(self, usage_id: UUID) -> StoredRecord | None:
-        """The record of a usage id; None when there is none (yet)."""
-        async with self._database.transaction() as connection:
-            return await store.record_by_id(connection, usage_id)
-
-    async def recent(self, tenant_id: UUID | None, limit: int) -> list[StoredRecord]:
-        """The latest records by arrival, of one tenant or of all; at most 1,000."""
-        async with self._database.transaction() as connection:
-            return await store.records_recent(connection, tenant_id, limit)
-
-    async def rollup(self, tenant_id: UUID, start_us: int, end_us: int) -> list[RollupRow]:
-        """A tenant's rollup rows of the buckets in ``[start, end)``, in key order."""
-        async with self._database.transaction() as connection:
-            return await store.rollup_totals(connection, tenant_id, start_us, end_us)
-
-    async def spools_open(self) -> list[SpoolRow]:
-        """The spools of every host that may still bring records, oldest first."""
-        async with self._database.transaction() as connection:
-            return await store.spools_open(connection)
