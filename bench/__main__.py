@@ -24,6 +24,7 @@ from billing.errors import BillingError
 from billing.settings import Durability
 
 SYNC_SAMPLES = 50
+WIDTH = 100
 SYNC_BYTES = 300
 
 
@@ -115,11 +116,10 @@ def _nginx(stack: contextlib.ExitStack, folder: Path, engine_port: int, progress
     program = processes.nginx_path()
     if program is None:
         progress.print(
-            "nginx is not installed, so there will be no ratios: apt-get install nginx-light (or nginx)"
+            "nginx is not installed, so there will be no ratios: apt-get install nginx"
         )
         return None
-    target = stack.enter_context(processes.nginx(program, folder, engine_port))
-    return msgspec.structs.replace(target, pids=tree(target.pids))
+    return stack.enter_context(processes.nginx(program, folder, engine_port))
 
 
 def _account(ours: Gateway, samples: plan.Samples) -> tuple[int, int]:
@@ -167,7 +167,7 @@ def _sync_ms(folder: Path) -> float:
 
 
 def _show(outcome: Outcome) -> None:
-    console, under = Console(highlight=False), outcome.conditions
+    console, under = Console(highlight=False, width=WIDTH), outcome.conditions
     title = f"Gateway with everything on, one worker, {under.durability}; medians of {under.rounds} rounds"
     report.show(console, outcome.rows, title)
     console.print(

@@ -16,12 +16,13 @@ def tree(roots: Iterable[int]) -> list[int]:
     below: dict[int, list[int]] = {}
     for pid, parent in _parents():
         below.setdefault(parent, []).append(pid)
-    found, waiting = [], list(roots)
+    found: set[int] = set()
+    waiting = list(roots)
     while waiting:
         pid = waiting.pop()
-        found.append(pid)
+        found.add(pid)
         waiting += below.get(pid, [])
-    return found
+    return sorted(found)
 
 
 def used_s(pids: Iterable[int]) -> float:

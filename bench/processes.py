@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from bench.cpu import tree
 from bench.load import Job, Measured
 from billing.infra.child import log_tail, start_child, stop_child, wait_until
 
@@ -122,12 +123,10 @@ def nginx(program: str, folder: Path, backend_port: int) -> Iterator[Target]:
     config.write_text(_nginx_config(home, port, backend_port))
     command = [program, "-p", str(home), "-c", str(config), "-e", str(home / "error.log")]
     with running(command, folder, "nginx") as process:
-        if (
-            not wait_until(lambda: process.poll() is not None or answers(port), START_TIMEOUT_S)
-            or process.poll() is not None
-        ):
+        # The socket answers before its worker process is there.
+        if not wait_until(lambda: answers(port) and len(tree([process.pid])) > 1, START_TIMEOUT_S):
             raise Fault(f"nginx did not start: {log_tail(folder / 'nginx.log')}")
-        yield Target("nginx", port, [process.pid])
+        yield Target("nginx", port, tree([process.pid]))
 
 
 def _nginx_config(home: Path, port: int, backend_port: int) -> str:

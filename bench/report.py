@@ -45,8 +45,8 @@ def _cpu_rows(samples: Samples) -> list[Row]:
         return _row(samples, shape, title, figure, bar=bar, targets=(NGINX, GATEWAY))
 
     return [
-        line("CPU µs a request, 2,000 a second", plan.FIXED, _request_us, REQUEST_CPU_US_MAX),
         line("CPU µs a request, 32 at once", plan.SATURATED, _request_us, REQUEST_CPU_US_MAX),
+        line("CPU µs a request, 2,000 a second", plan.FIXED, _request_us),
         line("CPU µs a paced chunk, usage stripped", plan.PACED, _chunk_us, CHUNK_CPU_US_MAX),
         line("  the client asked for usage itself", plan.PACED_ASKED, _chunk_us, CHUNK_CPU_US_MAX),
         line("  llama.cpp's timings stripped", plan.PACED_TIMINGS, _chunk_us, CHUNK_CPU_US_MAX),
@@ -58,15 +58,26 @@ def _speed_rows(samples: Samples) -> list[Row]:
     def line(title: str, shape: Shape, figure: Figure, digits: int = 2) -> Row:
         return _row(samples, shape, title, figure, digits=digits)
 
+    p50 = line("latency ms p50, 200 a second", plan.LATENCY, lambda one, _: _of(one.latency_ms).p50)
+    p99 = line("latency ms p99, 200 a second", plan.LATENCY, lambda one, _: _of(one.latency_ms).p99)
     return [
         line("requests a second, 32 at once", plan.SATURATED, lambda one, _: one.requests / one.window_s, 0),
-        line("latency ms p50, 200 a second", plan.LATENCY, lambda one, _: _of(one.latency_ms).p50),
-        line("latency ms p99, 200 a second", plan.LATENCY, lambda one, _: _of(one.latency_ms).p99),
+        p50,
+        _added(p50),
+        p99,
+        _added(p99),
         line("first byte ms p50, paced streams", plan.PACED, lambda one, _: _of(one.first_byte_ms).p50),
         line("first byte ms p99, paced streams", plan.PACED, lambda one, _: _of(one.first_byte_ms).p99),
         line("gap ms p50, paced streams (paced at 5)", plan.PACED, lambda one, _: _of(one.gap_ms).p50),
         line("gap ms p99, paced streams", plan.PACED, lambda one, _: _of(one.gap_ms).p99),
     ]
+
+
+def _added(row: Row) -> Row:
+    """The same figure without what it is when there is no proxy."""
+    bare = row.values.get(DIRECT, 0.0)
+    added = {name: value - bare for name, value in row.values.items() if name != DIRECT}
+    return Row("  added by the proxy", added, digits=row.digits)
 
 
 def _beside_rows(samples: Samples, beside: Iterable[str]) -> list[Row]:

@@ -8,6 +8,7 @@ of this process (user and system), the median of the rounds; the folder should l
 
 import argparse
 import asyncio
+import collections
 import os
 import sqlite3
 import statistics
@@ -26,6 +27,7 @@ from tests import metering_kit as kit
 
 SETTINGS = SpoolSettings(bytes_max=4096 * MIB)
 WAITERS = 32
+IN_FLIGHT = 1_000
 WRITERS_SYNCED = 4_000
 
 
@@ -58,10 +60,14 @@ def sqlite(root: Path, requests: int, *, update: bool) -> float:
         if update
         else "INSERT INTO entry (payload) VALUES (?)"
     )
+    rows: collections.deque[tuple[int | None, bytes]] = collections.deque()
     began = time.process_time()
     for opened, closed in entries:
         row = database.execute("INSERT INTO entry (payload) VALUES (?)", (encode_entry(opened),)).lastrowid
-        database.execute(close, (encode_entry(closed), row) if update else (encode_entry(closed),))
+        rows.append((row, encode_entry(closed)))
+        if len(rows) > IN_FLIGHT:
+            row, payload = rows.popleft()
+            database.execute(close, (payload, row) if update else (payload,))
     seconds = time.process_time() - began
     database.close()
     return seconds

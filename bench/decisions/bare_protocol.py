@@ -1,6 +1,6 @@
 """The smallest proxy on both sides by hand: what a protocol of our own could save at most.
 
-    python -m bench.decisions.bare_protocol --port N
+python -m bench.decisions.bare_protocol --port N
 """
 
 import argparse

@@ -24,6 +24,7 @@ ROUNDS = 3
 WINDOW_S = 1.2
 WARM_S = 0.4
 START_TIMEOUT_S = 20.0
+WIDTH = 100
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 SATURATED = {"connections": 32}
-PACED = {"connections": 50, "stream": True, "tokens": 200, "pace_ms": 5, "warm_s": 1.0 + WARM_S}
+PACED = {"connections": 100, "stream": True, "tokens": 200, "pace_ms": 5, "warm_s": 1.0 + WARM_S}
 SHAPES = (
     Shape("CPU µs/request", SATURATED, lambda one: 1e6 * one.cpu_s["subject"] / one.requests, 1),
     Shape("requests/s", SATURATED, lambda one: one.requests / one.window_s),
@@ -63,14 +64,14 @@ def python(*arguments: str) -> list[str]:
 
 
 def uvicorn(factory: str) -> Callable[[int], list[str]]:
-    """uvicorn as the gateway runs it, with an application made by ``module:factory``."""
+    """A command that runs uvicorn as the gateway does, with an application made by ``module:factory``."""
     options = "--factory --loop uvloop --http httptools --ws none --lifespan off --no-access-log --log-level warning"
     return lambda port: python("-m", "uvicorn", factory, *options.split(), "--port", str(port))
 
 
 def run(title: str, candidates: Sequence[Candidate]) -> None:
     """Measure all candidates and nginx, round after round, and print the medians."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=WIDTH)
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     core, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, others or [core])
@@ -110,9 +111,7 @@ def _measure(loader: Loader, target: Target, found: dict[tuple[str, str], list[f
         found[target.name, shape.heading].append(shape.figure(measured[id(shape.members)]))
 
 
-def _show(
-    console: Console, title: str, names: list[str], found: dict[tuple[str, str], list[float]]
-) -> None:
+def _show(console: Console, title: str, names: list[str], found: dict[tuple[str, str], list[float]]) -> None:
     table = Table(title=f"{title}; medians of {ROUNDS} rounds", title_justify="left")
     table.add_column("")
     for shape in SHAPES:

@@ -46,11 +46,20 @@ class Candidate(Protocol):
     name: str
     started: "asyncio.Queue[float]"
 
-    async def open(self) -> None: ...
-    async def enqueue(self, *, fail: bool = False) -> None: ...
-    async def waiting(self) -> int: ...
-    async def work(self) -> None: ...
-    async def close(self) -> None: ...
+    async def open(self) -> None:
+        """Make its tables."""
+
+    async def enqueue(self, *, fail: bool = False) -> None:
+        """A row and a job in one transaction, rolled back with ``fail``."""
+
+    async def waiting(self) -> int:
+        """Jobs not done."""
+
+    async def work(self) -> None:
+        """Run a worker until cancelled."""
+
+    async def close(self) -> None:
+        """End its connections."""
 
 
 class PgqueuerCandidate:
@@ -131,7 +140,9 @@ class ProcrastinateCandidate:
 
     async def waiting(self) -> int:
         """Jobs not done."""
-        cursor = await self._connection.execute("SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'")
+        cursor = await self._connection.execute(
+            "SELECT count(*) FROM procrastinate_jobs WHERE status = 'todo'"
+        )
         row = await cursor.fetchone()
         await self._connection.commit()
         return int(row[0]) if row else 0
@@ -230,7 +241,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         EmbeddedPostgres(Path(folder) / "data") as server,
     ):
-        Console(highlight=False).print(asyncio.run(run(server.url)))
+        Console(highlight=False, width=100).print(asyncio.run(run(server.url)))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,15 @@ def main() -> None:
 def compare(files: list[Path]) -> None:
     """Every library on every vocabulary, as a table."""
     table = Table(title="Tokenizers beside HF's", title_justify="left")
-    for heading in ("vocabulary", "library", "sources MB/s", "scripts MB/s", "load s", "memory MB", "pieces unlike HF's"):
+    for heading in (
+        "vocabulary",
+        "library",
+        "sources MB/s",
+        "scripts MB/s",
+        "load s",
+        "memory MB",
+        "pieces unlike HF's",
+    ):
         table.add_column(heading, justify="left" if heading in {"vocabulary", "library"} else "right")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         model = Path(folder, "golden.gguf")
@@ -166,10 +174,12 @@ def odd_pieces() -> list[str]:
 
 def _trained(path: Path) -> Path:
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(LLAMA_3), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LLAMA_3), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,

@@ -1,6 +1,6 @@
 """Which client asks the engines: the same Litestar mount under uvicorn with each (docs/decisions/0002-upstream-client.md).
 
-    python -m bench.decisions.upstream_client        needs: pip install aiohttp httpx httpx2
+python -m bench.decisions.upstream_client        needs: pip install aiohttp httpx httpx2
 """
 
 from bench.decisions.compare import Candidate, run, uvicorn

@@ -19,7 +19,7 @@ TAGS_MAX = 16
 TAG_BYTES_MAX = 128
 
 
-class Opened(msgspec.Struct, frozen=True, array_like=True, tag="open"):
+class Opened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="open"):
     """A request was admitted and is about to go to an engine. ``id`` is the usage id, a UUIDv7 made at arrival."""
 
     id: UUID
@@ -41,7 +41,7 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     service_tier: str = "standard"
 
 
-class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
+class Progress(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="progress"):
     """What is known of a stream so far, from the engine's running counts."""
 
     id: UUID
@@ -50,7 +50,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     ttft_us: int | None = None
 
 
-class Closed(msgspec.Struct, frozen=True, array_like=True, tag="close"):
+class Closed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="close"):
     """How a request ended and what it used. Durations are microseconds since arrival."""
 
     id: UUID
@@ -72,7 +72,7 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="close"):
 Entry = Opened | Progress | Closed
 
 
-class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
+class UsageRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One request, once: the durable fact that everything else is computed from. It holds no price and no cost."""
 
     opened: Opened

@@ -36,7 +36,7 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-class Count(msgspec.Struct, frozen=True, array_like=True):
+class Count(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A number of tokens with how it is known: ``value`` None is unknown, and then there is no provenance."""
 
     value: int | None = None
@@ -50,7 +50,7 @@ class Count(msgspec.Struct, frozen=True, array_like=True):
 UNKNOWN = Count()
 
 
-class TokenUsage(msgspec.Struct, frozen=True, array_like=True):
+class TokenUsage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The counts of one request."""
 
     input: Count = UNKNOWN
