@@ -14,9 +14,10 @@ from tests.e2e.rig import Rig, kill, running
 from tests.gateway.scripted_engine import Received, ScriptedEngine, Send, Stall, Step, chunk, chunked_head
 
 STREAMS = 20
-TOKENS = 120
+STREAMS_PER_WORKER_MIN = 3
+TOKENS = 160
 GAP_S = 0.025
-"""A stream lasts three seconds: long enough to kill something in the middle of it."""
+"""A stream lasts four seconds: long enough to kill something in the middle of it."""
 INPUT_TOKENS = 7
 
 
@@ -73,13 +74,31 @@ async def stream(client: httpx2.AsyncClient) -> tuple[str, bool, int]:
     return usage_id, whole, tokens
 
 
+async def active_streams(rig: Rig) -> dict[int, int]:
+    """Requests in flight by worker, asked over connections of their own until each worker has answered."""
+    active: dict[int, int] = {}
+    async with rig.client(limits=httpx2.Limits(max_keepalive_connections=0)) as client:
+        for _ in range(100):
+            answer = (await client.get("/readyz")).json()
+            active[answer["worker"]] = answer["active"]
+            if len(active) == rig.workers:
+                break
+    return active
+
+
 async def test_a_killed_worker_leaves_one_record_a_request_and_the_others_streams_go_on(rig: Rig) -> None:
     async with rig.client(limits=httpx2.Limits(max_keepalive_connections=0)) as client:
         streams = [asyncio.create_task(stream(client)) for _ in range(STREAMS)]
-        await asyncio.sleep(1.8)
+        # Which worker takes a connection is the kernel's choice: open more until each has some.
+        while (
+            min((await active_streams(rig)).values()) < STREAMS_PER_WORKER_MIN and len(streams) < 3 * STREAMS
+        ):
+            streams.append(asyncio.create_task(stream(client)))
+            await asyncio.sleep(GAP_S)
+        await asyncio.sleep(1.2)
         kill(rig.worker_pids()[0])
         ends = await asyncio.gather(*streams)
-    records = {str(record.id): record for record in await rig.records(STREAMS)}
+    records = {str(record.id): record for record in await rig.records(len(streams))}
     whole = [end for end in ends if end[1]]
     broken = [end for end in ends if not end[1]]
     assert whole, "no stream was on the surviving worker"
