@@ -1,6 +1,6 @@
 """Recorded and published replies of other people's engines yield the counts that were found for them by hand.
 
-The corpus lies beside the project, not in it: where it is absent, these tests have no case, and one test says so.
+The corpus lies beside the project, not in it: where it is absent, these tests have nothing to go through, and one test says so.
 """
 
 from pathlib import Path
@@ -67,10 +67,6 @@ REFUSED = [case for case in SEVERAL if not case.engine.several_choices_counted]
 COUNTED = [case for case in CASES if case not in REFUSED and case.status == 200]
 
 
-def by_name(case: Case) -> str:
-    return case.name
-
-
 def usage_of(case: Case) -> TokenUsage:
     if not case.is_stream:
         return ReplyMeter(case.engine, case.raw).usage()
@@ -81,42 +77,46 @@ def usage_of(case: Case) -> TokenUsage:
 
 
 def test_the_corpus_is_whole_or_absent() -> None:
-    assert len(CASES) == (26 if CORPUS.is_dir() else 0)
+    assert len(CASES) >= (26 if CORPUS.is_dir() else 0)
     assert bool(COUNTED) == bool(REFUSED) == CORPUS.is_dir()
 
 
-@pytest.mark.parametrize("case", COUNTED, ids=by_name)
-def test_counts(case: Case) -> None:
-    usage = usage_of(case)
-    assert usage.input.value == case.expect["input"]
-    assert usage.output.value == case.expect["output"]
-    assert usage.cached_input.value == case.expect["cached_input"]
-    if case.expect["reasoning"] is not None:
-        assert usage.reasoning.value == case.expect["reasoning"]
+def test_counts(subtests: pytest.Subtests) -> None:
+    for case in COUNTED:
+        with subtests.test(case.name):
+            usage = usage_of(case)
+            assert usage.input.value == case.expect["input"]
+            assert usage.output.value == case.expect["output"]
+            assert usage.cached_input.value == case.expect["cached_input"]
+            if case.expect["reasoning"] is not None:
+                assert usage.reasoning.value == case.expect["reasoning"]
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=by_name)
-def test_what_the_engine_would_undercount_is_refused(case: Case) -> None:
-    with pytest.raises(InvalidInput, match="does not count"):
-        check_countable(case.call, case.engine)
+def test_what_the_engine_would_undercount_is_refused(subtests: pytest.Subtests) -> None:
+    for case in REFUSED:
+        with subtests.test(case.name), pytest.raises(InvalidInput, match="does not count"):
+            check_countable(case.call, case.engine)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.status != 200], ids=by_name)
-async def test_a_refusal_of_the_engine_counts_nothing_and_passes(case: Case) -> None:
-    world = World(json_reply(case.raw, status=case.status), engine=case.engine.name)
-    await world.serve(case.call.body)
-    assert (world.client.status, world.client.body) == (case.status, case.raw)
-    assert world.record.usage.input.value == case.expect["input"] == 0
-    assert world.record.usage.output.value == case.expect["output"] == 0
+async def test_a_refusal_of_the_engine_counts_nothing_and_passes(subtests: pytest.Subtests) -> None:
+    for case in [case for case in CASES if case.status != 200]:
+        with subtests.test(case.name):
+            world = World(json_reply(case.raw, status=case.status), engine=case.engine.name)
+            await world.serve(case.call.body)
+            assert (world.client.status, world.client.body) == (case.status, case.raw)
+            assert world.record.usage.input.value == case.expect["input"] == 0
+            assert world.record.usage.output.value == case.expect["output"] == 0
 
 
-@pytest.mark.parametrize("case", [case for case in COUNTED if case.is_stream], ids=by_name)
-def test_two_reads_cut_anywhere_give_the_same(case: Case) -> None:
-    def relayed(*pieces: bytes) -> tuple[bytes, bytes, TokenUsage]:
-        relay = StreamRelay(StreamMeter(case.engine, case.call))
-        out = b"".join([relay.feed(piece, 0) for piece in pieces])
-        return out + relay.finish(0), relay.terminal, relay.meter.usage()
+def relayed(case: Case, *pieces: bytes) -> tuple[bytes, bytes, TokenUsage]:
+    relay = StreamRelay(StreamMeter(case.engine, case.call))
+    out = b"".join([relay.feed(piece, 0) for piece in pieces])
+    return out + relay.finish(0), relay.terminal, relay.meter.usage()
 
-    whole = relayed(case.raw)
-    for offset in range(len(case.raw)):
-        assert relayed(case.raw[:offset], case.raw[offset:]) == whole, offset
+
+def test_two_reads_cut_anywhere_give_the_same(subtests: pytest.Subtests) -> None:
+    for case in [case for case in COUNTED if case.is_stream]:
+        with subtests.test(case.name):
+            whole = relayed(case, case.raw)
+            for offset in range(len(case.raw)):
+                assert relayed(case, case.raw[:offset], case.raw[offset:]) == whole, offset
