@@ -17,7 +17,7 @@ import msgspec
 from rich.console import Console
 
 from bench import plan, processes, report
-from bench.cpu import pin, tree
+from bench.cpu import Neighbours, pin, tree
 from bench.gateway import PROBES, Gateway, gateway
 from bench.processes import Fault, Target
 from billing.errors import BillingError
@@ -33,7 +33,8 @@ class Conditions(msgspec.Struct, frozen=True):
 
     python: str
     cores: int
-    load_average: float
+    others_cores: float
+    """Cores that processes of others kept busy meanwhile."""
     durability: Durability
     sync_ms: float
     """Median of appending 300 bytes to a file and syncing it, where the spool lies."""
@@ -98,10 +99,12 @@ def _run(given: argparse.Namespace, progress: Console) -> Outcome:
         ours = stack.enter_context(gateway(folder / "data", engine.port, given.durability, progress.print))
         targets[plan.GATEWAY] = ours.target
         pin(tree(pid for name in targets if name != plan.DIRECT for pid in targets[name].pids), subject_core)
+        neighbours = Neighbours()
         samples = plan.measure(loader, targets, ours.beside, effort, progress.print)
+        conditions = _conditions(given, effort, samples, sync_ms, neighbours.cores())
         ours.require_unharmed()
         requests, records = _account(ours, samples)
-    return _outcome(samples, ours, requests, records, _conditions(given, effort, samples, sync_ms))
+    return _outcome(samples, ours, requests, records, conditions)
 
 
 def _leave_one_core() -> int:
@@ -115,9 +118,7 @@ def _leave_one_core() -> int:
 def _nginx(stack: contextlib.ExitStack, folder: Path, engine_port: int, progress: Console) -> Target | None:
     program = processes.nginx_path()
     if program is None:
-        progress.print(
-            "nginx is not installed, so there will be no ratios: apt-get install nginx"
-        )
+        progress.print("nginx is not installed, so there will be no ratios: apt-get install nginx")
         return None
     return stack.enter_context(processes.nginx(program, folder, engine_port))
 
@@ -134,12 +135,12 @@ def _account(ours: Gateway, samples: plan.Samples) -> tuple[int, int]:
 
 
 def _conditions(
-    given: argparse.Namespace, effort: plan.Effort, samples: plan.Samples, sync_ms: float
+    given: argparse.Namespace, effort: plan.Effort, samples: plan.Samples, sync_ms: float, others_cores: float
 ) -> Conditions:
     return Conditions(
         python=sys.version.split()[0],
         cores=os.cpu_count() or 1,
-        load_average=os.getloadavg()[0],
+        others_cores=others_cores,
         durability=given.durability,
         sync_ms=sync_ms,
         rounds=max(map(len, samples.values())),
@@ -172,8 +173,9 @@ def _show(outcome: Outcome) -> None:
     report.show(console, outcome.rows, title)
     console.print(
         f"{outcome.requests:,} requests answered, {outcome.records:,} records in PostgreSQL. "
-        f"Python {under.python}, {under.cores} cores, load {under.load_average:.1f}, "
-        f"a sync of the disk {under.sync_ms:.2f} ms. Ratios hold on a busy machine, times do not."
+        f"Python {under.python}, {under.cores} cores, "
+        f"{under.others_cores:.1f} of them busy with other work, a sync of the disk {under.sync_ms:.2f} ms. "
+        "Ratios hold on a busy machine, times do not."
     )
     missed = [row.title.strip() for row in outcome.rows if row.missed]
     if missed:

@@ -41,6 +41,30 @@ def pin(pids: Iterable[int], core: int) -> None:
             os.sched_setaffinity(int(task.name), {core})
 
 
+class Neighbours:
+    """What everybody else uses of this machine, from the moment it is made: the noise in a measurement."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._others_s = _busy_s() - used_s(tree([os.getpid()]))
+
+    def __repr__(self) -> str:
+        return f"<Neighbours {self.cores():.2f} cores>"
+
+    def cores(self) -> float:
+        """How many cores all processes but this one and those below it have kept busy on average."""
+        others_s = _busy_s() - used_s(tree([os.getpid()])) - self._others_s
+        return max(0.0, others_s / (time.monotonic() - self._began))
+
+
+def _busy_s() -> float:
+    """Seconds that all cores together have worked since the machine started: all states but idle and waiting (proc(5))."""
+    user, nice, system, _, _, *interrupts = (
+        Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:9]
+    )
+    return sum(map(int, (user, nice, system, *interrupts))) / _TICKS_PER_SECOND
+
+
 def _used_s(pid: int) -> float:
     try:
         own = time.clock_gettime((~pid << 3) | _PROCESS_CLOCK)
