@@ -14,6 +14,7 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 from billing.clock import Clock
 from billing.errors import BillingError, HeadersTooLarge, InvalidInput, TooLarge
 from billing.gateway.ports import Headers, Request
+from billing.gateway.protocol import CONNECTION, LimitedProtocol
 from billing.gateway.proxy import Proxy
 from billing.ids import NewId
 from billing.settings import GatewaySettings
@@ -24,7 +25,7 @@ _log = logging.getLogger(__name__)
 class AsgiClient:
     """The client port over ASGI. The head waits for the first bytes of the body, so that both leave in one write."""
 
-    __slots__ = ("_act", "_head", "_receive", "_send", "_started", "_watcher", "gone")
+    __slots__ = ("_act", "_connection", "_head", "_receive", "_send", "_started", "_watcher", "gone")
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -33,17 +34,30 @@ class AsgiClient:
         self._started = False
         self._act: Callable[[], None] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._connection: LimitedProtocol | None = None
         self.gone = False
 
     def __repr__(self) -> str:
         return f"<AsgiClient {'gone' if self.gone else 'started' if self._started else 'waiting'}>"
 
-    def watch(self) -> None:
-        """Begin to listen for the caller's leaving; the request's body must have been read."""
-        self._watcher = asyncio.get_running_loop().create_task(self._listen())
+    def watch(self, connection: LimitedProtocol | None) -> None:
+        """Begin to listen for the caller's leaving; the request's body must have been read.
+
+        Under our own protocol the connection says it; under any other a task waits for ASGI's message, for 20 µs more.
+        """
+        self._connection = connection
+        if connection is None:
+            self._watcher = asyncio.get_running_loop().create_task(self._listen())
+        elif connection.gone:
+            self._leave()
+        else:
+            connection.on_gone = self._leave
 
     def unwatch(self) -> None:
         """Stop listening; the exchange is over."""
+        # While this exchange drained, the connection's next request may have begun to listen in its place.
+        if self._connection is not None and self._connection.on_gone == self._leave:
+            self._connection.on_gone = None
         if self._watcher is not None and not self._watcher.done():
             self._watcher.cancel()
 
@@ -107,13 +121,14 @@ class ProxyMount:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; other kinds of connection are not mounted here."""
         at_us, usage_id = self._clock(), self._new_id()
+        connection = cast("LimitedProtocol | None", (scope.get("extensions") or {}).get(CONNECTION))
         client = AsgiClient(receive, send)
         self.active += 1
         try:
-            request = await self._read(cast("HTTPScope", scope), receive, usage_id, at_us)
+            request = await self._read(cast("HTTPScope", scope), receive, usage_id, at_us, connection)
             if request is None:
                 return
-            client.watch()
+            client.watch(connection)
             await self._proxy.serve(request, client)
         except BillingError as fault:
             await self._proxy.refuse(client, fault, usage_id)
@@ -121,11 +136,19 @@ class ProxyMount:
             self.active -= 1
             client.unwatch()
 
-    async def _read(self, scope: HTTPScope, receive: Receive, usage_id: UUID, at_us: int) -> Request | None:
+    async def _read(
+        self,
+        scope: HTTPScope,
+        receive: Receive,
+        usage_id: UUID,
+        at_us: int,
+        connection: LimitedProtocol | None,
+    ) -> Request | None:
         """The request with its whole body; None when the caller left before it was sent."""
         headers = list(scope["headers"])
         self._check_headers(headers)
-        body = await self._read_body(receive, dict(headers).get(b"content-length"))
+        named = dict(headers)
+        body = await self._read_body(receive, named.get(b"content-length"), connection)
         if body is None:
             return None
         return Request(
@@ -133,7 +156,7 @@ class ProxyMount:
             at_us=at_us,
             method=scope["method"],
             path=str(scope["raw_path"].partition(b"?")[0], "latin-1"),
-            headers=dict(headers),
+            headers=named,
             body=body,
         )
 
@@ -148,27 +171,36 @@ class ProxyMount:
                 f"the request's headers are {size} bytes long, more than {self._settings.request_header_bytes_max}"
             )
 
-    async def _read_body(self, receive: Receive, announced: bytes | None) -> bytes | None:
+    async def _read_body(
+        self, receive: Receive, announced: bytes | None, connection: LimitedProtocol | None
+    ) -> bytes | None:
         limit = self._settings.request_body_bytes_max
         if announced is not None and announced.isdigit() and int(announced) > limit:
             raise TooLarge(f"the request body is {announced.decode()} bytes long, more than {limit}")
-        pieces: list[bytes] = []
-        size = 0
-        more = True
+        if connection is not None and connection.is_whole:
+            # Everything has come with the head, as nearly always: no timer, which would cost 10 µs.
+            return await _gather(receive, limit)
         try:
             async with asyncio.timeout(self._settings.request_body_timeout_s):
-                while more:
-                    message: Any = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    piece = message["body"]
-                    more = message["more_body"]
-                    size += len(piece)
-                    if size > limit:
-                        raise TooLarge(f"the request body is longer than {limit} bytes")
-                    pieces.append(piece)
+                return await _gather(receive, limit)
         except TimeoutError:
             raise InvalidInput(
                 f"the request body did not arrive within {self._settings.request_body_timeout_s:g} seconds"
             ) from None
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _gather(receive: Receive, limit: int) -> bytes | None:
+    pieces: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        piece = message["body"]
+        more = message["more_body"]
+        size += len(piece)
+        if size > limit:
+            raise TooLarge(f"the request body is longer than {limit} bytes")
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

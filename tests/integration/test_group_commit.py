@@ -45,7 +45,7 @@ async def test_all_who_wait_for_one_sync_are_answered_by_it(disk: Disk) -> None:
     disk.may_go.clear()
     disk.position = 1
     first = asyncio.create_task(commit.reached(1))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     disk.position = 100
     others = [asyncio.create_task(commit.reached(position)) for position in range(2, 101)]
     await asyncio.sleep(0.01)
