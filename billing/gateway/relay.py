@@ -4,7 +4,7 @@ Everything from ``[DONE]`` on is held back in ``terminal``: it leaves when the r
 """
 
 from billing.tokens.meter import Edit, StreamMeter
-from billing.tokens.sse import SseFramer, Unframed, data_of, with_data
+from billing.tokens.sse import SseFramer, Unframed, data_of, is_plain, with_data
 
 
 class StreamRelay:
@@ -35,14 +35,16 @@ class StreamRelay:
             return b""
         if isinstance(event, Unframed):
             return event
-        data = data_of(event)
+        plain = is_plain(event)
+        data = event[6:-2] if plain else data_of(event)
         if not data:
             return event
         edit = self.meter.see(data, now_us)
         if edit is Edit.KEEP:
             return event
         if edit is Edit.STRIP:
-            return with_data(event, self.meter.strip(data))
+            stripped = self.meter.strip(data)
+            return b"data: %b\n\n" % stripped if plain else with_data(event, stripped)
         if edit is Edit.TERMINAL:
             self.terminal = event
         return b""

@@ -9,7 +9,7 @@ import msgspec
 
 from billing.tokens.dialects.openai import Call, Operation
 from billing.tokens.engines import Engine
-from billing.tokens.payload import Choice, Reply, Usage, decode, usage_of, usage_of_timings
+from billing.tokens.payload import Choice, Reply, Timings, Usage, decode, usage_of, usage_of_timings
 from billing.tokens.reasoning import ReasoningCounter
 from billing.tokens.sse import DONE
 from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Provenance, TokenUsage, clamp
@@ -32,14 +32,15 @@ class Edit(Enum):
 _ENVELOPE = frozenset({"id", "object", "created", "model", "choices", "usage", "timings", "metrics", "system_fingerprint",
                        "service_tier", "prompt_token_ids", "prompt_text"})  # fmt: skip
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_NULL = (b"", b"null", b"false")
+_NULL = (b"null", b"false")
+_ABSENT = msgspec.Raw()
 
 
 class StreamMeter:
     """Follows the events of one stream. ``see`` each event's data in order, then read ``usage`` and the latencies."""
 
     __slots__ = (
-        "_call", "_engine", "_finished", "_outputs", "_reasoning", "_reported", "_running", "done", "failed", "finished",
+        "_call", "_engine", "_finished", "_latest", "_outputs", "_reasoning", "_reported", "_running", "done", "failed", "finished",
         "first_token_us", "last_token_us", "response_id", "response_model",
     )  # fmt: skip
 
@@ -47,6 +48,9 @@ class StreamMeter:
         self._engine = engine
         self._call = call
         self._reported: Usage | None = None
+        # The last running counts stay as the engine wrote them: making counts with a provenance of each event's numbers
+        # would cost more than decoding it. `_running` holds what they no longer say.
+        self._latest: Timings | Usage | None = None
         self._running: TokenUsage | None = None
         self._outputs: dict[int, int] = {}
         self._finished: set[int] = set()
@@ -81,11 +85,11 @@ class StreamMeter:
     def usage(self) -> TokenUsage:
         """The counts as known now: the engine's final usage if it came, else its last running counts."""
         if self._reported is not None:
-            reported = _filled(usage_of(self._reported, Provenance.REPORTED), self._running)
+            reported = _filled(usage_of(self._reported, Provenance.REPORTED), self._counted())
             if self._call.prompts > 1:
                 reported = _without_cached(reported)
             return clamp(self._with_reasoning(reported))
-        return clamp(self._with_reasoning(self._running or TokenUsage()))
+        return clamp(self._with_reasoning(self._counted() or TokenUsage()))
 
     def itl_us(self) -> int | None:
         """Mean time per output token after the first, (last − first) / (n − 1); None below two tokens."""
@@ -97,7 +101,7 @@ class StreamMeter:
     def _follow(self, reply: Reply, now_us: int) -> None:
         self.response_id = self.response_id or reply.id
         self.response_model = self.response_model or reply.model
-        self.failed = self.failed or bytes(reply.error) not in _NULL
+        self.failed = self.failed or (reply.error != _ABSENT and bytes(reply.error) not in _NULL)
         counter = self._count(reply)
         reasons = speaks = False
         for choice in reply.choices:
@@ -120,22 +124,35 @@ class StreamMeter:
 
     def _count(self, reply: Reply) -> int | None:
         """Take the event's counts; its cumulative output counter, None when it carries none."""
+        counter = None
         if reply.timings is not None and self._engine.timings:
-            self._running = _later(self._running, usage_of_timings(reply.timings))
-        if reply.usage is not None and not reply.usage.empty:
-            if reply.choices and self._engine.continuous_usage:
-                self._running = _later(self._running, self._running_of(reply.usage, reply.choices))
-            else:
-                self._reported = reply.usage
-        elif reply.timings is None:
-            return None
-        return self._running.output.value if self._running is not None else None
+            self._advance(reply.timings)
+            counter = reply.timings.predicted_n
+        usage = reply.usage
+        if usage is None or usage.empty:
+            return counter
+        if not reply.choices or not self._engine.continuous_usage:
+            self._reported = usage
+        elif self._call.choices == 1 and self._call.prompts == 1:
+            self._advance(usage)
+            counter = usage.completion_tokens
+        else:
+            self._running = _later(self._running, self._running_of(usage, reply.choices))
+        return counter
+
+    def _advance(self, present: Timings | Usage) -> None:
+        """Cumulative counts go on; what the present ones do not continue is kept beside them."""
+        if self._latest is not None and not present.continues(self._latest):
+            self._running = _later(self._running, _counts(self._latest))
+        self._latest = present
+
+    def _counted(self) -> TokenUsage | None:
+        """The running counts so far: cumulative counts never go down, and a missing one does not erase a known one."""
+        return self._running if self._latest is None else _later(self._running, _counts(self._latest))
 
     def _running_of(self, usage: Usage, choices: list[Choice]) -> TokenUsage:
         """The engine counts each choice apart while it runs: the prompt once, the choices' last values added up."""
         running = usage_of(usage, Provenance.RUNNING)
-        if self._call.choices == 1 and self._call.prompts == 1:
-            return running
         for choice in choices:
             if len(self._outputs) < CHOICES_TRACKED_MAX or choice.index in self._outputs:
                 tokens = running.output.value or 0
@@ -230,6 +247,10 @@ class ReplyMeter:
     def _text(self) -> str:
         messages = [choice.message for choice in self._reply.choices if choice.message] if self._reply else []
         return "".join(message.reasoning_content or message.reasoning or "" for message in messages)
+
+
+def _counts(latest: Timings | Usage) -> TokenUsage:
+    return usage_of_timings(latest) if isinstance(latest, Timings) else usage_of(latest, Provenance.RUNNING)
 
 
 def _filled(usage: TokenUsage, other: TokenUsage | None) -> TokenUsage:

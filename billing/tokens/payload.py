@@ -40,6 +40,19 @@ class Usage(msgspec.Struct, frozen=True):
         """Whether it says nothing: ``{}`` and all zeros are placeholders, not counts."""
         return not (self.prompt_tokens or self.completion_tokens or self.total_tokens)
 
+    def continues(self, earlier: object) -> bool:
+        """Whether these counts say all that earlier ones said, and no less."""
+        return (
+            isinstance(earlier, Usage)
+            and _goes_on(self.completion_tokens, earlier.completion_tokens)
+            and _goes_on(self.prompt_tokens, earlier.prompt_tokens)
+            and (
+                earlier.prompt_tokens_details is None
+                or earlier.prompt_tokens_details == self.prompt_tokens_details
+            )
+            and _details_go_on(self.completion_tokens_details, earlier.completion_tokens_details)
+        )
+
 
 class Timings(msgspec.Struct, frozen=True):
     """llama.cpp's ``timings``: cumulative over the reply."""
@@ -47,6 +60,25 @@ class Timings(msgspec.Struct, frozen=True):
     cache_n: int | None = None
     prompt_n: int | None = None
     predicted_n: int | None = None
+
+    def continues(self, earlier: object) -> bool:
+        """Whether these counts say all that earlier ones said, and no less."""
+        return (
+            isinstance(earlier, Timings)
+            and _goes_on(self.predicted_n, earlier.predicted_n)
+            and _goes_on(self.prompt_n, earlier.prompt_n)
+            and _goes_on(self.cache_n, earlier.cache_n)
+        )
+
+
+def _goes_on(present: int | None, earlier: int | None) -> bool:
+    return earlier is None or (present is not None and earlier <= present <= COUNT_MAX)
+
+
+def _details_go_on(present: CompletionDetails | None, earlier: CompletionDetails | None) -> bool:
+    if earlier is None:
+        return True
+    return present is not None and _goes_on(present.reasoning_tokens, earlier.reasoning_tokens)
 
 
 class Delta(msgspec.Struct, frozen=True):

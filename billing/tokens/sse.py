@@ -69,10 +69,18 @@ class SseFramer:
         return rest
 
 
+def is_plain(event: bytes) -> bool:
+    """Whether a raw event is one ``data: `` line and its blank line, as nearly all are: its data is ``event[6:-2]``."""
+    return (
+        event.find(b"\n") == len(event) - 2
+        and event.startswith(b"data: ")
+        and event.endswith(b"\n")
+        and b"\r" not in event
+    )
+
+
 def data_of(event: bytes) -> bytes:
     """The data of a raw event: its ``data`` lines joined by LF; empty for a comment or an event without data."""
-    if _is_plain(event):
-        return event[6:-2]
     lines = []
     for line in _LINE.split(event.removeprefix(_BYTE_ORDER_MARK)):
         name, _, value = line.partition(b":")
@@ -83,22 +91,10 @@ def data_of(event: bytes) -> bytes:
 
 def with_data(event: bytes, data: bytes) -> bytes:
     """The same event with other data: its other lines (``event``, ``id``, comments) stay, in their order, before it."""
-    if _is_plain(event):
-        return b"data: " + data + b"\n\n"
     mark = _BYTE_ORDER_MARK if event.startswith(_BYTE_ORDER_MARK) else b""
     lines = _LINE.split(event.removeprefix(_BYTE_ORDER_MARK))
     kept = [line for line in lines if line and line.partition(b":")[0] != b"data"]
     return mark + b"\n".join([*kept, b"data: " + data]) + b"\n\n"
-
-
-def _is_plain(event: bytes) -> bool:
-    """Whether it is one ``data`` line and its blank line, as nearly all are."""
-    return (
-        event.startswith(b"data: ")
-        and event.find(b"\n") == len(event) - 2
-        and event.endswith(b"\n")
-        and b"\r" not in event
-    )
 
 
 def _split_lf(buffer: bytes) -> list[bytes]:
