@@ -15,6 +15,8 @@ BillingError
     UpstreamUnreachable no connection to the engine, and zero reply bytes have come
     UpstreamTimeout     the engine did not answer in time
     UpstreamBroken      the engine's reply broke off or was not HTTP
+    UpstreamRefused     the engine answered, but not the request: its status is our operator's business
+    UpstreamOverloaded  the engine has no room for the request now
   Misconfigured         settings or files contradict themselves; the process does not start
 """
 
@@ -120,6 +122,18 @@ class UpstreamBroken(Unavailable):
     """The engine's reply broke off or was not HTTP."""
 
     kind = "upstream_broken"
+
+
+class UpstreamRefused(Unavailable):
+    """The engine answered, but not the request: its status is our operator's business."""
+
+    kind = "upstream_refused"
+
+
+class UpstreamOverloaded(Unavailable):
+    """The engine has no room for the request now."""
+
+    kind = "upstream_overloaded"
 
 
 class Misconfigured(BillingError):

@@ -30,7 +30,10 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     request_body_bytes_max: int = 10 * MIB
     request_header_bytes_max: int = 64 * 1024
     request_header_count_max: int = 100
+    request_head_timeout_s: float = 30.0
     request_body_timeout_s: float = 30.0
+    client_stall_timeout_s: float = 120.0
+    connections_per_worker_max: int = 10_000
     connect_timeout_s: float = 2.0
     reply_head_timeout_s: float = 600.0
     reply_idle_timeout_s: float = 300.0
@@ -72,6 +75,13 @@ class Settings(msgspec.Struct, frozen=True):
     gateway: GatewaySettings = GatewaySettings()
     spool: SpoolSettings = SpoolSettings()
     recorder: RecorderSettings = RecorderSettings()
+
+    def __repr__(self) -> str:
+        """Without the URLs: a password may stand in them."""
+        database = "given" if self.database_url else "embedded"
+        return (
+            f"<Settings data_dir={self.data_dir} database={database} {self.gateway.host}:{self.gateway.port}>"
+        )
 
     @property
     def spool_dir(self) -> Path:

@@ -26,6 +26,7 @@ from billing.errors import Conflict, Misconfigured
 from billing.fleet.deployment import DeploymentRequest
 from billing.fleet.service import FleetService
 from billing.infra import log
+from billing.infra.engine_folders import make_data_folder
 from billing.infra.golden import model as golden_model
 from billing.infra.golden.runner import LlamaServer
 from billing.infra.postgres import Database
@@ -40,6 +41,8 @@ from billing.tokens.usage import Outcome
 TENANT = "acme"
 REPORT_TIMEOUT_S = 60.0
 REPORT_COLUMNS = 120
+EXIT_STOPPED = 130
+"""What a shell calls a program that Ctrl-C has ended."""
 PLAN = """\
 plan: demo
 currency: USD
@@ -96,12 +99,22 @@ def main(settings: Settings, *, once: bool, show: Callable[[str], None]) -> int:
     log.set_up(logging.WARNING)
     phases = Phases(show)
     stop = StopSignal()
+    try:
+        return _run(settings, once=once, show=show, phases=phases, stop=stop)
+    except asyncio.CancelledError:
+        show("stopped before the end")
+        return EXIT_STOPPED
+
+
+def _run(
+    settings: Settings, *, once: bool, show: Callable[[str], None], phases: Phases, stop: StopSignal
+) -> int:
     with llama_servers(settings.data_dir, phases) as engines, _machine(settings, phases) as running:
         asyncio.run(wait_until_ready(running.gateway_url, running.settings.gateway.workers))
         phases.done(
             f"gateway answers on {running.gateway_url}/v1 with {running.settings.gateway.workers} workers"
         )
-        key, found = asyncio.run(_scenario(running, engines, phases, show))
+        key, found = asyncio.run(_scenario(running, engines, phases, show, stop))
         _report(running, found, phases, show)
         if once:
             return 0 if found.agreed else 1
@@ -115,6 +128,7 @@ def main(settings: Settings, *, once: bool, show: Callable[[str], None]) -> int:
 @contextlib.contextmanager
 def llama_servers(data_dir: Path, phases: Phases) -> Iterator[Engines]:
     """Build the models if they are not there yet and serve them; one slot each makes cached counts predictable."""
+    make_data_folder(data_dir)
     models, logs = data_dir / "models", data_dir / "logs"
     for folder in (models, logs):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -154,10 +168,10 @@ def _machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
 
 
 async def _scenario(
-    running: Machine, engines: Engines, phases: Phases, show: Callable[[str], None]
+    running: Machine, engines: Engines, phases: Phases, show: Callable[[str], None], stop: StopSignal
 ) -> tuple[str, Outcomes]:
     """Set up the tenant, send the traffic phase by phase, and compare each with the engines' counters."""
-    async with _supervised(running), _database(running) as database:
+    async with _supervised(running, stop), _database(running) as database:
         key = await _set_up(database, engines)
         await asyncio.sleep(2 * running.settings.gateway.directory_poll_interval_s)
         phases.done(f"tenant {TENANT}, key, plan and models are set up; traffic begins")
@@ -220,13 +234,16 @@ async def _set_up(database: Database, engines: Engines) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _supervised(running: Machine) -> AsyncIterator[None]:
-    """Keep the processes running meanwhile: a killed worker is started again."""
+async def _supervised(running: Machine, stop: StopSignal) -> AsyncIterator[None]:
+    """Keep the processes running meanwhile: a killed worker is started again. A stop signal cancels what goes on."""
+    scenario = asyncio.current_task()
 
     async def tick() -> None:
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             running.tick()
+            if stop.received and scenario is not None:
+                scenario.cancel()
 
     task = asyncio.create_task(tick())
     try:

@@ -53,4 +53,4 @@ def main(settings: Settings) -> None:
         supervisor = Supervisor(
             workers(settings.gateway, listener), settings, log_dir=None, monotonic=time.monotonic
         )
-        supervise(supervisor, stop, stop_timeout_s=settings.gateway.drain_on_stop_s)
+        supervise(supervisor, stop, listener, stop_timeout_s=settings.gateway.drain_on_stop_s)

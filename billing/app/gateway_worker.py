@@ -6,7 +6,11 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import socket
+import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -16,7 +20,7 @@ from litestar.exceptions import HTTPException
 
 from billing.app.supervisor import read_settings
 from billing.directory.service import DirectoryService
-from billing.errors import InvalidInput, Misconfigured, NotFound
+from billing.errors import BillingError, InvalidInput, Misconfigured, NotFound, Unavailable
 from billing.gateway.mount import ProxyMount
 from billing.gateway.problem import problem
 from billing.gateway.protocol import limited_protocol
@@ -25,7 +29,7 @@ from billing.gateway.tokenizer import BackendTokenizer
 from billing.gateway.upstream import UpstreamPool
 from billing.infra import log
 from billing.infra.postgres import Database
-from billing.infra.system import new_id, now_us
+from billing.infra.system import monotonic_us, new_id, now_us
 from billing.metering.spool import Spool
 from billing.settings import Settings
 
@@ -35,11 +39,38 @@ SNAPSHOT_NAME = "directory.json"
 GARBAGE_THRESHOLDS = (50_000, 10, 10)
 """What a request makes is freed by reference counts; with Python's own thresholds, looking for cycles among everything
 that was imported took a tenth of a request's time."""
+STOPPING_MAX_S = 5.0
+FAULT_LOG_INTERVAL_S = 1.0
 KEEP_ALIVE_S = 75
 """How long a client's idle connection is kept; above what official clients and proxies keep theirs."""
 
 
-def application(mount: ProxyMount, directory: DirectoryService, proxy: Proxy) -> Litestar:
+class FaultLog:
+    """Tells the operator in the log what callers are not told: addresses, folders, reasons. One line a second and kind."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._told_s: dict[str, float] = {}
+        self._untold: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<FaultLog untold={dict(self._untold)}>"
+
+    def __call__(self, fault: BillingError) -> None:
+        """Log a fault of our own or of an engine; a caller's own mistakes are not logged."""
+        if not isinstance(fault, Unavailable | Misconfigured):
+            return
+        now_s = self._monotonic()
+        if now_s - self._told_s.get(fault.kind, -FAULT_LOG_INTERVAL_S) < FAULT_LOG_INTERVAL_S:
+            self._untold[fault.kind] += 1
+            return
+        self._told_s[fault.kind] = now_s
+        _log.warning(
+            "%s: %s (%d more since the last line)", fault.kind, fault, self._untold.pop(fault.kind, 0)
+        )
+
+
+def application(mount: ProxyMount, directory: DirectoryService) -> Litestar:
     """The worker's application: the proxied paths raw, health beside them."""
 
     @get("/healthz", sync_to_thread=False, include_in_schema=False)
@@ -56,7 +87,6 @@ def application(mount: ProxyMount, directory: DirectoryService, proxy: Proxy) ->
             "worker": os.getpid(),
             "directory_version": directory.snapshot.version,
             "active": mount.active,
-            "requests": dict(proxy.counts),
         }
         return Response(content, status_code=200 if ready else 503)
 
@@ -89,6 +119,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         database,
         settings.spool_dir / SNAPSHOT_NAME,
         now_us,
+        monotonic_us,
         poll_interval_s=gateway.directory_poll_interval_s,
         stale_max_s=gateway.directory_stale_max_s,
     )
@@ -109,13 +140,16 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         tokenizer=BackendTokenizer(upstream, timeout_s=gateway.tokenize_timeout_s),
         clock=now_us,
         settings=gateway,
+        report=FaultLog(time.monotonic),
     )
     mount = ProxyMount(proxy, clock=now_us, new_id=new_id, settings=gateway)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     try:
-        await _server(application(mount, directory, proxy), settings).serve(sockets=[listener])
+        await _server(application(mount, directory), settings).serve(sockets=[listener])
+        # What the server gave up at the end of its patience still writes its close entry.
+        await mount.idle(STOPPING_MAX_S)
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -130,7 +164,8 @@ def _server(app: Litestar, settings: Settings) -> uvicorn.Server:
     gateway = settings.gateway
     config = uvicorn.Config(
         app,
-        http=limited_protocol(gateway.request_header_bytes_max),
+        http=limited_protocol(gateway.request_header_bytes_max, gateway.request_head_timeout_s),
+        limit_concurrency=gateway.connections_per_worker_max,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -152,6 +187,10 @@ def main() -> None:
     given = arguments.parse_args()
     log.set_up()
     settings = read_settings(given.settings_fd)
+    # uvicorn takes these signals while it serves. Afterwards it puts back what was there and raises them once more, and
+    # what must still be written would not be.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=given.socket_fd) as listener:
         listener.setblocking(False)
         uvloop.run(serve(settings, listener))

@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 
 from billing.app.gateway import listen, workers
-from billing.app.supervisor import ChildProgram, Supervisor
+from billing.app.supervisor import STOP_MARGIN_S, ChildProgram, Supervisor
 from billing.infra import migrate
 from billing.infra.embedded import EmbeddedPostgres, EmbeddedValkey
 from billing.infra.engine import Engine
+from billing.infra.engine_folders import make_data_folder
 from billing.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class Machine(msgspec.Struct, frozen=True):
     @property
     def gateway_url(self) -> str:
         """Where clients send their requests."""
-        return f"http://{self.settings.gateway.host}:{self.settings.gateway.port}"
+        host = self.settings.gateway.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.gateway.port}"
 
     def tick(self) -> None:
         """Start again whatever has died; call it often, from the main thread."""
@@ -65,7 +67,7 @@ class Machine(msgspec.Struct, frozen=True):
 @contextlib.contextmanager
 def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
     """Start everything, hand it over, stop everything in order: gateway, recorder, engines."""
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_data_folder(settings.data_dir)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings.gateway))
         postgres = None if settings.database_url else stack.enter_context(EmbeddedPostgres(settings.data_dir))
@@ -81,7 +83,10 @@ def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
             gateway=msgspec.structs.replace(settings.gateway, port=listener.getsockname()[1]),
         )
         phases.done("schema is up to date")
-        programs = [*workers(complete.gateway, listener), ChildProgram("recorder", RECORDER_MODULE)]
+        programs = [
+            *workers(complete.gateway, listener),
+            ChildProgram("recorder", RECORDER_MODULE, stop_order=1),
+        ]
         log_dir = complete.data_dir / LOG_FOLDER
         log_dir.mkdir(mode=0o700, exist_ok=True)
         supervisor = Supervisor(programs, complete, log_dir=log_dir, monotonic=time.monotonic)
@@ -90,7 +95,9 @@ def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
                 supervisor.start()
                 yield Machine(complete, supervisor, tuple(engine for engine in (postgres, valkey) if engine))
             finally:
-                supervisor.stop(complete.gateway.drain_on_stop_s)
+                # While the workers finish what they serve, nobody would take a new connection from the queue.
+                listener.close()
+                supervisor.stop(complete.gateway.drain_on_stop_s + STOP_MARGIN_S)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ Children receive their settings through a pipe, so that no credential stands in 
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -37,6 +38,8 @@ class ChildProgram(msgspec.Struct, frozen=True):
     module: str
     arguments: tuple[str, ...] = ()
     shared_fds: tuple[int, ...] = ()
+    stop_order: int = 0
+    """Programs of a smaller number are asked to end first, and have ended before the next are asked."""
 
 
 class _Child:
@@ -102,7 +105,17 @@ class Supervisor:
 
     def stop(self, timeout_s: float) -> None:
         """Ask all to end, wait, and kill what has not ended in time. May be called again."""
-        running = [child.process for child in self._children if child.process is not None]
+        for order in sorted({child.program.stop_order for child in self._children}):
+            running = [
+                child.process
+                for child in self._children
+                if child.program.stop_order == order and child.process
+            ]
+            self._end(running, timeout_s)
+        for child in self._children:
+            child.process = None
+
+    def _end(self, running: "list[subprocess.Popen[bytes]]", timeout_s: float) -> None:
         for process in running:
             process.send_signal(signal.SIGTERM)
         deadline = self._monotonic() + timeout_s
@@ -113,16 +126,17 @@ class Supervisor:
                 _log.error("pid %d did not end within %.0f s: killed", process.pid, timeout_s)
                 process.kill()
                 process.wait()
-        for child in self._children:
-            child.process = None
 
     def _restart(self, child: _Child, now: float) -> None:
         if len(child.restarts) == RESTARTS_MAX and now - child.restarts[0] < RESTART_WINDOW_S:
             raise Misconfigured(
-                f"{child.program.name} has died {RESTARTS_MAX} times within {RESTART_WINDOW_S:.0f} s"
+                f"{child.program.name} has died {RESTARTS_MAX} times within {RESTART_WINDOW_S:.0f} s; {self._log_hint(child)}"
             )
         child.restarts.append(now)
         self._launch(child)
+
+    def _log_hint(self, child: _Child) -> str:
+        return f"its log is {self._log_dir / child.program.name}.log" if self._log_dir else "its log is above"
 
     def _launch(self, child: _Child) -> None:
         program = child.program
@@ -156,14 +170,17 @@ class StopSignal:
         self.received = True
 
 
-def supervise(supervisor: Supervisor, stop: StopSignal, *, stop_timeout_s: float) -> None:
-    """Start all, keep them running until a stop signal, end them."""
+def supervise(
+    supervisor: Supervisor, stop: StopSignal, listener: socket.socket, *, stop_timeout_s: float
+) -> None:
+    """Start all, keep them running until a stop signal, end them; new connections are refused from then on."""
     try:
         supervisor.start()
         while not stop.received:
             time.sleep(POLL_INTERVAL_S)
             supervisor.tick()
     finally:
+        listener.close()
         supervisor.stop(stop_timeout_s + STOP_MARGIN_S)
 
 

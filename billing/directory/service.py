@@ -20,11 +20,19 @@ class DirectoryService:
     """One worker's directory: poll with :meth:`follow`, ask :attr:`snapshot`, check :meth:`stale` before trusting it."""
 
     def __init__(
-        self, database: Database, copy: Path, clock: Clock, *, poll_interval_s: float, stale_max_s: float
+        self,
+        database: Database,
+        copy: Path,
+        clock: Clock,
+        monotonic: Clock,
+        *,
+        poll_interval_s: float,
+        stale_max_s: float,
     ) -> None:
         self._database = database
         self._copy = copy
         self._clock = clock
+        self._monotonic = monotonic
         self._poll_interval_s = poll_interval_s
         self._stale_max_us = int(stale_max_s * MICROSECONDS_PER_SECOND)
         self._fresh_us: int | None = None
@@ -36,7 +44,7 @@ class DirectoryService:
 
     def stale(self) -> bool:
         """Whether Postgres has not confirmed the snapshot for longer than ``directory_stale_max``."""
-        return self._fresh_us is None or self._clock() - self._fresh_us > self._stale_max_us
+        return self._fresh_us is None or self._monotonic() - self._fresh_us > self._stale_max_us
 
     def caller(self, authorization: bytes | None, now_us: int) -> Caller:
         """Who an ``Authorization`` header stands for.
@@ -77,19 +85,30 @@ class DirectoryService:
         try:
             async with self._database.transaction() as connection:
                 changes = await store.changes_since(connection, self.snapshot.version)
-        except Unavailable as fault:
+        # Whatever Postgres answers, the next poll asks again: a poll that ends for good would serve revoked keys until
+        # the directory is stale, and then nobody. It is counted, logged, and shown by `stale`.
+        except Exception as fault:  # noqa: BLE001 - see above
             self.failures += 1
             if self.failures == 1 or self.failures % 60 == 0:
-                _log.warning("directory not refreshed (%d times): %s", self.failures, fault)
+                _log.warning("directory not refreshed (%d times): %r", self.failures, fault)
             return False
         self.failures = 0
-        self._fresh_us = self._clock()
-        if not changes.empty or changes.version != self.snapshot.version:
-            self.snapshot.apply(changes)
-            self._write_copy()
-        elif self._copy.exists():
-            os.utime(self._copy)
+        self._fresh_us = self._monotonic()
+        is_new = not changes.empty or changes.version != self.snapshot.version
+        if changes.version < self.snapshot.version:
+            self.snapshot = Snapshot()  # an older database was restored: what came after it is no more
+        self.snapshot.apply(changes)
+        self._keep_copy(is_new=is_new)
         return True
+
+    def _keep_copy(self, *, is_new: bool) -> None:
+        try:
+            if is_new:
+                self._write_copy()
+            else:
+                os.utime(self._copy)
+        except OSError as fault:
+            _log.warning("the directory's copy on disk cannot be written: %s", fault)
 
     async def follow(self) -> None:
         """Refresh for ever, until cancelled; after a failure at the same pace, so that a return is noticed at once."""
@@ -115,5 +134,5 @@ class DirectoryService:
                 "no directory: Postgres does not answer and the copy on disk cannot be read: %s", fault
             )
             return
-        self._fresh_us = self._clock() - max(0, age_us)
+        self._fresh_us = self._monotonic() - max(0, age_us)
         _log.warning("directory read from the copy on disk: %r", self.snapshot)

@@ -14,6 +14,8 @@ from billing.directory.caller import ApiKey, Backend, Caller, Deployment, Model,
 from billing.errors import Forbidden, NotFound, Unauthenticated
 
 FORMAT = 1
+NAME_SHOWN_MAX = 200
+"""Characters of a model's name that an error repeats."""
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -114,7 +116,10 @@ class Snapshot:
         """The model of a name or alias; raises ``NotFound``."""
         model = self.by_name.get(name)
         if model is None:
-            raise NotFound(f"The model `{name}` does not exist or you do not have access to it.", "model")
+            raise NotFound(
+                f"The model `{name[:NAME_SHOWN_MAX]}` does not exist or you do not have access to it.",
+                "model",
+            )
         return model
 
     def targets(self, model: Model) -> tuple[Target, ...]:

@@ -42,4 +42,7 @@ async def changes_since(connection: Connection, version: int) -> Changes:
     present = (await connection.execute(_VERSION)).scalar_one()
     if present == version:
         return Changes(version=version)
-    return _decode((await connection.execute(_CHANGES, {"since": version})).scalar_one())
+    since = (
+        version if present > version else 0
+    )  # an older version: the database was restored, so everything is new
+    return _decode((await connection.execute(_CHANGES, {"since": since})).scalar_one())

@@ -2,8 +2,16 @@
 
 import msgspec
 
+from billing.errors import BillingError, UpstreamOverloaded, UpstreamRefused
 from billing.tokens.meter import StreamMeter
-from billing.tokens.usage import Outcome, TokenUsage
+from billing.tokens.usage import Count, Outcome, Provenance, TokenUsage
+
+LABEL_LENGTH_MAX = 256
+
+# What these say is about the caller's own request: too long, too large, too fast.
+_CALLERS_OWN = frozenset({400, 413, 422, 429})
+_OVERLOADED = frozenset({503, 529})
+_STATUS = {UpstreamRefused: 502, UpstreamOverloaded: 503}
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -28,3 +36,26 @@ def stream_outcome(meter: StreamMeter, *, gone: bool, complete: bool) -> Outcome
     if meter.done or (meter.finished and complete):
         return Outcome.COMPLETE
     return Outcome.TRUNCATED
+
+
+def refusal(status: int) -> tuple[Ending, BillingError | None]:
+    """The ending of a request that the engine refused with a status, and what the caller is told in its place.
+
+    None: the engine's own answer, which is about the caller's request. A caller never sees an engine's 401 or 404,
+    say: those are about our credential and our names, and would make tenants exchange good keys.
+    """
+    none = Count(0, Provenance.REPORTED, f"the engine refused with {status}")
+    ending = Ending(
+        Outcome.UPSTREAM_ERROR, status, TokenUsage(input=none, output=none), error="upstream_refused"
+    )
+    if status in _CALLERS_OWN:
+        return ending, None
+    fault = (UpstreamOverloaded if status in _OVERLOADED else UpstreamRefused)(
+        f"the engine refused with {status}"
+    )
+    return msgspec.structs.replace(ending, status=_STATUS[type(fault)], error=fault.kind), fault
+
+
+def label(text: str | None) -> str | None:
+    """An engine's own name for something, fit for a record: of bounded length and without NUL, which Postgres refuses."""
+    return None if text is None else text[:LABEL_LENGTH_MAX].replace("\0", "")

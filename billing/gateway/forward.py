@@ -13,11 +13,12 @@ DESTINATIONS_CACHED_MAX = 4096
 # Passed on as they are. Everything else stays here: the caller's key, cookies, hop-by-hop headers, and whatever would
 # make an engine compress, replay or detach the reply (protocols.md §3, X-Conversation-Id).
 _REQUEST_HEADERS = (b"accept", b"user-agent", b"traceparent", b"tracestate")
-_REPLY_HEADERS_DROPPED = frozenset({
-    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
-    b"content-length", b"date", b"server", b"x-request-id", b"set-cookie", b"access-control-allow-origin", b"alt-svc",
-    b"strict-transport-security", b"process-start-time-unix",
+# An engine's other headers speak of its own network and keys.
+_REPLY_HEADERS = frozenset({
+    b"content-type", b"content-language", b"cache-control", b"retry-after", b"retry-after-ms", b"x-should-retry",
+    b"openai-processing-ms", b"x-accel-buffering",
 })  # fmt: skip
+_IDENTITY = b"identity"
 _forbidden_in_header = re.compile(rb"[\r\n\0]").search
 
 
@@ -79,13 +80,13 @@ def _start(place: Destination, path: str, credential: str | None) -> bytes:
     authorization = "" if credential is None else f"authorization: Bearer {credential}\r\n"
     return (
         f"POST {place.base_path}{path} HTTP/1.1\r\nhost: {place.authority}\r\ncontent-type: application/json\r\n"
-        f"{authorization}content-length: "
+        f"accept-encoding: identity\r\n{authorization}content-length: "
     ).encode()
 
 
 def reply_headers(headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
     """The engine's reply headers that the caller may see, and the usage id as ``x-request-id``."""
-    kept = [pair for pair in headers if pair[0] not in _REPLY_HEADERS_DROPPED]
+    kept = [pair for pair in headers if pair[0] in _REPLY_HEADERS]
     kept.append((b"x-request-id", request_id.encode()))
     return kept
 
@@ -95,3 +96,14 @@ def is_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:
     return any(
         name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers
     )
+
+
+def is_encoded(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a reply came compressed although we asked for none (RFC 9110 §12.5.3): it could not be counted."""
+    return any(name == b"content-encoding" and value.lower() != _IDENTITY for name, value in headers)
+
+
+def is_json(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a reply is JSON by its type, or has none; the page of HTML that another proxy put in its place is not."""
+    types = [value.lower() for name, value in headers if name == b"content-type"]
+    return all(kind.startswith(b"application/json") for kind in types)

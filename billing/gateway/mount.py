@@ -4,7 +4,6 @@ Litestar's own request handling is left aside here, because it costs more than t
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any, cast
 from uuid import UUID
@@ -19,16 +18,20 @@ from billing.gateway.proxy import Proxy
 from billing.ids import NewId
 from billing.settings import GatewaySettings
 
-_log = logging.getLogger(__name__)
+IDLE_POLL_S = 0.01
 
 
 class AsgiClient:
     """The client port over ASGI. The head waits for the first bytes of the body, so that both leave in one write."""
 
-    __slots__ = ("_act", "_connection", "_head", "_receive", "_send", "_started", "_watcher", "gone")
+    __slots__ = (
+        "_act", "_connection", "_head", "_receive", "_send", "_stall_timeout_s", "_started",
+        "_watcher", "gone",
+    )  # fmt: skip
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, stall_timeout_s: float) -> None:
         self._receive = receive
+        self._stall_timeout_s = stall_timeout_s
         self._send = send
         self._head: dict[str, Any] | None = None
         self._started = False
@@ -87,9 +90,22 @@ class AsgiClient:
             if not self._started and self._head is not None:
                 self._started = True
                 await self._send(self._head)  # type: ignore[arg-type]  # a plain dict is what every ASGI server takes
-            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+            await self._send_body({"type": "http.response.body", "body": data, "more_body": more})
         except OSError:
             # ASGI 2.4: a server may say so when the caller has left; uvicorn says nothing.
+            self._leave()
+
+    async def _send_body(self, message: Any) -> None:
+        """Send; a client that takes nothing for too long, while an engine works for it, is hung up on."""
+        connection = self._connection
+        if connection is None or not connection.flow.write_paused:
+            await self._send(message)
+            return
+        try:
+            async with asyncio.timeout(self._stall_timeout_s):
+                await self._send(message)
+        except TimeoutError:
+            connection.transport.abort()
             self._leave()
 
     async def _listen(self) -> None:
@@ -122,7 +138,7 @@ class ProxyMount:
         """Serve one HTTP request; other kinds of connection are not mounted here."""
         at_us, usage_id = self._clock(), self._new_id()
         connection = cast("LimitedProtocol | None", (scope.get("extensions") or {}).get(CONNECTION))
-        client = AsgiClient(receive, send)
+        client = AsgiClient(receive, send, self._settings.client_stall_timeout_s)
         self.active += 1
         try:
             request = await self._read(cast("HTTPScope", scope), receive, usage_id, at_us, connection)
@@ -136,6 +152,14 @@ class ProxyMount:
             self.active -= 1
             client.unwatch()
 
+    async def idle(self, limit_s: float) -> bool:
+        """Wait until no request is in flight, at most ``limit_s``; whether it came to that."""
+        for _ in range(int(limit_s / IDLE_POLL_S)):
+            if not self.active:
+                break
+            await asyncio.sleep(IDLE_POLL_S)
+        return not self.active
+
     async def _read(
         self,
         scope: HTTPScope,
@@ -148,6 +172,9 @@ class ProxyMount:
         headers = list(scope["headers"])
         self._check_headers(headers)
         named = dict(headers)
+        path = str(scope["raw_path"].partition(b"?")[0], "latin-1")
+        if connection is None or not connection.is_whole:
+            self._proxy.welcome(scope["method"], path, named, at_us)
         body = await self._read_body(receive, named.get(b"content-length"), connection)
         if body is None:
             return None
@@ -155,7 +182,7 @@ class ProxyMount:
             id=usage_id,
             at_us=at_us,
             method=scope["method"],
-            path=str(scope["raw_path"].partition(b"?")[0], "latin-1"),
+            path=path,
             headers=named,
             body=body,
         )

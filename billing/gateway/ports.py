@@ -23,6 +23,10 @@ class Request(msgspec.Struct, frozen=True):
     headers: Mapping[bytes, bytes]
     body: bytes
 
+    def __repr__(self) -> str:
+        """Without headers and body: a key and a prompt stand in them."""
+        return f"<Request {self.id} {self.method} {self.path[:64]} {len(self.body)} B>"
+
 
 class Client(Protocol):
     """The caller's side of one exchange. After it is gone, writing to it does nothing."""

@@ -26,10 +26,24 @@ _SHAPES = {
     "upstream_unreachable": _Shape(502, "server_error", "upstream_unreachable"),
     "upstream_timeout": _Shape(504, "server_error", "upstream_timeout"),
     "upstream_broken": _Shape(502, "server_error", "upstream_broken"),
+    "upstream_refused": _Shape(502, "server_error", "upstream_refused"),
+    "upstream_overloaded": _Shape(503, "server_error", "upstream_overloaded"),
     "misconfigured": _Shape(500, "server_error", "misconfigured"),
     "internal": _Shape(500, "server_error", "internal_error"),
 }
 KINDS = frozenset(_SHAPES)
+
+# What these errors say in detail (addresses, folders) is for the operator's log, not for a caller.
+_SENTENCES = {
+    "spool_full": "the gateway cannot record usage at the moment, and serves nothing unrecorded; try again shortly",
+    "upstream_unreachable": "the model server cannot be reached; try again shortly",
+    "upstream_timeout": "the model server did not answer in time",
+    "upstream_broken": "the model server's answer broke off or was not understood",
+    "upstream_refused": "the model server did not accept the request; ask your operator",
+    "upstream_overloaded": "the model server has no room for the request at the moment; try again shortly",
+    "misconfigured": "the gateway is not set up for this request; ask your operator",
+    "internal": "the gateway failed; ask your operator",
+}
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -44,7 +58,14 @@ def problem(fault: BillingError) -> Problem:
     shape = _SHAPES[fault.kind]
     param = fault.param if isinstance(fault, InvalidInput | NotFound) else None
     code = "model_not_found" if isinstance(fault, NotFound) and param == "model" else shape.code
-    envelope = {"error": {"message": str(fault), "type": shape.type, "param": param, "code": code}}
+    envelope = {
+        "error": {
+            "message": _SENTENCES.get(fault.kind) or str(fault),
+            "type": shape.type,
+            "param": param,
+            "code": code,
+        }
+    }
     return Problem(shape.status, msgspec.json.encode(envelope))
 
 

@@ -4,6 +4,7 @@ uvicorn 0.54 collects a head of any size; here a head that does not end within i
 connection closed. Made by :func:`limited_protocol`, because uvicorn constructs protocols by class.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -22,48 +23,95 @@ class LimitedProtocol(HttpToolsProtocol):
     """One client connection whose request heads are bounded."""
 
     head_bytes_max = 64 * 1024
-    _head_bytes = 0
-    _in_head = False
+    head_timeout_s = 30.0
     is_whole = False
     """Whether every request that has begun to come has come whole."""
     gone = False
     """Whether the client has hung up."""
     on_gone: Callable[[], None] | None = None
     """Called when the client hangs up."""
+    _in_head = False
+    _bare_bytes = 0
+    _has_advanced = False
+    _running: Any = None
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """A client has connected; it must send a head in time."""
+        super().connection_made(transport)
+        self._arm()
 
     def on_message_begin(self) -> None:
         """A request's head begins."""
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._bare_bytes = True, 0
         self.is_whole = False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The head is whole; what follows is body, which has its own limit."""
-        self._in_head = False
+        self._in_head, self._bare_bytes = False, 0
         super().on_headers_complete()
         self.scope["extensions"] = cast("dict[str, dict[object, object]]", {CONNECTION: self})
 
+    def on_body(self, body: bytes) -> None:
+        """A piece of a request's body."""
+        self._has_advanced = True
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """A request has come whole."""
-        self.is_whole = True
+        self.is_whole = self._has_advanced = True
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has hung up, or the reply has ended the connection."""
+        running = self._running
+        if running is not None and not running.response_complete:
+            # uvicorn tells only the newest request; with a pipelined one behind it, that is not the one being answered.
+            running.disconnected = True
+            running.message_event.set()
         super().connection_lost(exc)
+        self._disarm()
         self.gone = True
         if self.on_gone is not None:
             self.on_gone()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client; an unfinished head that has grown beyond its limit ends the connection."""
+        """Bytes from the client. Heads and trailers that go on for too long, in bytes or seconds, end the connection."""
+        self._has_advanced = False
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > self.head_bytes_max:
+        if self.transport.is_closing():
+            return
+        if not self._has_advanced and not self.is_whole:
+            self._bare_bytes += len(data)
+            if self._bare_bytes > self.head_bytes_max:
                 self._refuse(
                     HeadersTooLarge(f"the request's headers are longer than {self.head_bytes_max} bytes")
                 )
+                return
+        if self._in_head or self.cycle is None or self.cycle.response_complete:
+            self._arm()
+        else:
+            self._disarm()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _arm(self) -> None:
+        """Give the client its time for a head; nothing is armed for one that comes whole in a read."""
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self._end_waiting)
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end_waiting(self) -> None:
+        self._head_timer = None
+        if self._in_head or self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Bytes that are not HTTP, answered as OpenAI's clients expect an error."""
@@ -76,6 +124,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def limited_protocol(head_bytes_max: int) -> type[Any]:
-    """The protocol class with a limit of its own on the bytes of a request's head."""
-    return type("GatewayProtocol", (LimitedProtocol,), {"head_bytes_max": head_bytes_max})
+def limited_protocol(head_bytes_max: int, head_timeout_s: float) -> type[Any]:
+    """The protocol class with limits of its own on the bytes of a request's head and on the seconds it may take."""
+    limits = {"head_bytes_max": head_bytes_max, "head_timeout_s": head_timeout_s}
+    return type("GatewayProtocol", (LimitedProtocol,), limits)

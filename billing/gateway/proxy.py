@@ -5,6 +5,7 @@ Order of steps: caller → call → model → backend → open record WRITTEN �
 """
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import msgspec
@@ -19,8 +20,16 @@ from billing.errors import (
     UpstreamUnreachable,
 )
 from billing.gateway.catalog import catalog
-from billing.gateway.ending import Ending, stream_outcome
-from billing.gateway.forward import Destination, destination, is_event_stream, reply_headers, request_head
+from billing.gateway.ending import Ending, label, refusal, stream_outcome
+from billing.gateway.forward import (
+    Destination,
+    destination,
+    is_encoded,
+    is_event_stream,
+    is_json,
+    reply_headers,
+    request_head,
+)
 from billing.gateway.ports import (
     Client,
     Directory,
@@ -64,6 +73,9 @@ class _Work(msgspec.Struct, frozen=True):
     place: Destination
     meter: StreamMeter
 
+    def __repr__(self) -> str:
+        return f"<_Work {self.request!r} {self.meter!r}>"
+
 
 class Proxy:
     """Serves requests to engines and leaves one record of each. Every collaborator is an argument."""
@@ -77,6 +89,7 @@ class Proxy:
         tokenizer: Tokenizer,
         clock: Clock,
         settings: GatewaySettings,
+        report: Callable[[BillingError], None] = lambda _fault: None,
     ) -> None:
         self._directory = directory
         self._upstream = upstream
@@ -84,6 +97,7 @@ class Proxy:
         self._tokenizer = tokenizer
         self._clock = clock
         self._settings = settings
+        self._report = report
         self._progress_interval_us = int(settings.progress_interval_s * MICROSECONDS_PER_SECOND)
         self._unrecorded: set[UUID] = set()
         self.counts: Counter[str] = Counter()
@@ -95,8 +109,7 @@ class Proxy:
     async def serve(self, request: Request, client: Client) -> None:
         """Answer one request, whatever it is; only a broken transport raises."""
         try:
-            caller = self._directory.caller(request.headers.get(b"authorization"), request.at_us)
-            asked = route(request.method, request.path)
+            caller, asked = self.welcome(request.method, request.path, request.headers, request.at_us)
             if isinstance(asked, ModelsRoute):
                 await _answer(client, 200, catalog(self._directory, asked), request.id)
                 return
@@ -115,9 +128,19 @@ class Proxy:
                 )
             raise
 
+    def welcome(
+        self, method: str, path: str, headers: Mapping[bytes, bytes], at_us: int
+    ) -> tuple[Caller, Operation | ModelsRoute]:
+        """Who calls and what for, known from the head alone: a transport asks before it takes a long body in.
+
+        Raises ``Unauthenticated``, ``Forbidden``, ``NotFound``, ``WrongMethod`` or ``Unavailable``.
+        """
+        return self._directory.caller(headers.get(b"authorization"), at_us), route(method, path)
+
     async def refuse(self, client: Client, fault: BillingError, request_id: UUID) -> None:
         """Send an error in the caller's dialect; nothing is recorded of a request that was never admitted."""
         self.counts[f"refused_{fault.kind}"] += 1
+        self._report(fault)
         answer = problem(fault)
         await _answer(client, answer.status, answer.body, request_id)
 
@@ -174,7 +197,10 @@ class Proxy:
             await self._give_up(work, client, fault, Outcome.UPSTREAM_ERROR)
             return
         try:
-            if work.call.stream and reply.status < STATUS_REFUSED_MIN and is_event_stream(reply.headers):
+            if is_encoded(reply.headers):
+                encoded = UpstreamBroken("the engine's reply is compressed, though identity was asked for")
+                await self._give_up(work, client, encoded, Outcome.UPSTREAM_ERROR)
+            elif work.call.stream and reply.status < STATUS_REFUSED_MIN and is_event_stream(reply.headers):
                 await self._stream(work, client, reply, StreamRelay(meter))
             else:
                 await self._whole(work, client, reply)
@@ -200,8 +226,9 @@ class Proxy:
                 out = relay.feed(piece, now_us)
                 if out:
                     await client.chunk(out)
+                # A clock that was set back makes the next entry due, too.
                 if (
-                    now_us - progressed_us >= self._progress_interval_us
+                    not 0 <= now_us - progressed_us < self._progress_interval_us
                     and relay.meter.first_token_us is not None
                 ):
                     progressed_us = now_us
@@ -228,14 +255,27 @@ class Proxy:
         except Unavailable as fault:
             await self._give_up(work, client, fault, Outcome.TRUNCATED)
             return
-        ending = await self._whole_ending(work, client, reply, body)
-        unrecorded = await self._record(work, ending)
-        if unrecorded is not None:
-            await self.refuse(client, unrecorded, work.request.id)
+        refused: BillingError | None = None
+        if reply.status >= STATUS_REFUSED_MIN:
+            ending, refused = refusal(reply.status)
         else:
-            headers = reply_headers(reply.headers, str(work.request.id))
-            await client.head(reply.status, [*headers, (b"content-length", str(len(body)).encode())])
-            await client.end(body)
+            if not is_json(reply.headers) and not client.gone:
+                broken = UpstreamBroken(f"the engine's reply of {len(body)} bytes is not JSON")
+                await self._give_up(work, client, broken, Outcome.TRUNCATED)
+                return
+            ending = await self._whole_ending(work, reply, ReplyMeter(work.engine, body, work.call.prompts))
+        if client.gone:
+            ending = msgspec.structs.replace(
+                ending, outcome=Outcome.CLIENT_CLOSED, status=STATUS_CLIENT_CLOSED
+            )
+        unrecorded = await self._record(work, ending)
+        told = unrecorded or refused
+        if told is not None:
+            await self.refuse(client, told, work.request.id)
+            return
+        headers = reply_headers(reply.headers, str(work.request.id))
+        await client.head(reply.status, [*headers, (b"content-length", str(len(body)).encode())])
+        await client.end(body)
 
     async def _collect(self, reply: Reply) -> bytes:
         pieces, size = [], 0
@@ -256,29 +296,19 @@ class Proxy:
         else:
             ending = Ending(outcome, problem(fault).status, usage, error=fault.kind)
         unrecorded = await self._record(work, ending)
-        answer = problem(unrecorded or fault)
-        await _answer(client, answer.status, answer.body, work.request.id)
+        await self.refuse(client, unrecorded or fault, work.request.id)
 
-    async def _whole_ending(self, work: _Work, client: Client, reply: Reply, body: bytes) -> Ending:
-        if reply.status >= STATUS_REFUSED_MIN:
-            none = Count(0, Provenance.REPORTED, f"the engine refused with {reply.status}")
-            return Ending(
-                Outcome.UPSTREAM_ERROR,
-                reply.status,
-                TokenUsage(input=none, output=none),
-                error="upstream_refused",
-            )
-        meter = ReplyMeter(work.engine, body, work.call.prompts)
+    async def _whole_ending(self, work: _Work, reply: Reply, meter: ReplyMeter) -> Ending:
         usage = meter.usage()
         text = meter.reasoning_text()
         if text is not None and usage.output.value is not None:
             usage = clamp(msgspec.structs.replace(usage, reasoning=await self._count(work, text)))
-        # llama.cpp ends a request that it gave up with an empty 200.
-        outcome = Outcome.COMPLETE if reply.complete and body else Outcome.TRUNCATED
-        if client.gone:
-            return Ending(Outcome.CLIENT_CLOSED, STATUS_CLIENT_CLOSED, usage, response_id=meter.response_id)
         return Ending(
-            outcome, reply.status, usage, response_id=meter.response_id, response_model=meter.response_model
+            Outcome.COMPLETE if reply.complete else Outcome.TRUNCATED,
+            reply.status,
+            usage,
+            response_id=meter.response_id,
+            response_model=meter.response_model,
         )
 
     async def _count(self, work: _Work, text: str) -> Count:
@@ -323,8 +353,8 @@ class Proxy:
             duration_us=max(0, self._clock() - work.request.at_us),
             ttft_us=ending.ttft_us,
             itl_us=ending.itl_us,
-            response_id=ending.response_id,
-            response_model=ending.response_model,
+            response_id=label(ending.response_id),
+            response_model=label(ending.response_model),
             error=ending.error,
         )
         try:

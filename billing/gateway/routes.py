@@ -8,6 +8,8 @@ from billing.errors import NotFound, WrongMethod
 from billing.tokens.dialects.openai import PATHS, Operation
 
 MODELS_PATH = "/v1/models"
+PATH_SHOWN_MAX = 200
+"""Characters of a path that an error repeats."""
 
 
 class ModelsRoute(msgspec.Struct, frozen=True):
@@ -28,5 +30,5 @@ def route(method: str, path: str) -> Operation | ModelsRoute:
             raise WrongMethod(f"{path} takes GET, not {method}")
         return ModelsRoute(unquote(path[len(MODELS_PATH) + 1 :]) or None)
     raise NotFound(
-        f"Unknown request URL: {method} {path}. Served here: {', '.join(sorted(PATHS))}, {MODELS_PATH}."
+        f"Unknown request URL: {method} {path[:PATH_SHOWN_MAX]}. Served here: {', '.join(sorted(PATHS))}, {MODELS_PATH}."
     )

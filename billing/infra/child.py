@@ -93,7 +93,8 @@ def start_child(
     """Start ``argv`` (its first entry an absolute path) so that it gets ``death_signal`` when this process ends.
 
     Standard input is empty; output and errors are appended to ``log_path`` (mode 0600, see ``LOG_BYTES_MAX``), or go
-    where this process's go when it is None. ``environment`` None means: inherited. File descriptors in ``pass_fds``
+    where this process's go when it is None. ``environment`` None means: inherited, but for the
+    addresses with passwords (``WITHHELD``). File descriptors in ``pass_fds``
     keep their numbers, all others are closed. A program that cannot be executed ends with 127, an identity that is
     refused with 125, and the log says why. Raises ``RuntimeError`` outside the main thread.
     """

@@ -19,6 +19,8 @@ EXIT_IDENTITY_REFUSED = 125
 EXIT_CANNOT_EXECUTE = 127
 ARGUMENTS_BEFORE_COMMAND = 4
 INHERITED = "inherited"
+WITHHELD = frozenset({b"DATABASE_URL", b"REDIS_URL"})
+"""Not inherited: passwords stand in them, and what a child must know comes to it through a pipe."""
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _CLONE_NEWUSER = 0x10000000  # <linux/sched.h>
@@ -77,11 +79,14 @@ def _given_environment(descriptor: str) -> dict[bytes, bytes]:
     """The environment of the command, exactly: Python itself may have added LC_CTYPE to its own (PEP 538)."""
     if descriptor == INHERITED:
         content = Path("/proc/self/environ").read_bytes()
+        withheld = WITHHELD
     else:
+        withheld = frozenset()
         with open(int(descriptor), "rb") as file:  # noqa: PTH123 - a descriptor has no path
             content = file.read()
     entries = content.split(b"\0")
-    return dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
+    given = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
+    return {name: value for name, value in given.items() if name not in withheld}
 
 
 def main(arguments: list[str]) -> None:

@@ -14,6 +14,11 @@ def now_us() -> int:
     return time.time_ns() // _NANOSECONDS_PER_MICROSECOND
 
 
+def monotonic_us() -> int:
+    """Microseconds on a clock that is never set back; only differences mean anything."""
+    return time.monotonic_ns() // _NANOSECONDS_PER_MICROSECOND
+
+
 def new_id() -> UUID:
     """A UUIDv7 of the present instant."""
     return uuid7(now_us(), os.urandom(RANDOM_BYTES))

@@ -190,6 +190,8 @@ def _end_user(members: dict[str, msgspec.Raw]) -> str | None:
     user = _member(members, "user", _string_or_null, "a string")
     if user is not None and len(user) > END_USER_LENGTH_MAX:
         raise InvalidInput(f"user is {len(user)} characters long, more than {END_USER_LENGTH_MAX}", "user")
+    if user is not None and "\0" in user:
+        raise InvalidInput("user holds a NUL character, which cannot be recorded", "user")
     return user or None
 
 

@@ -250,9 +250,9 @@ async def test_a_model_that_is_unknown_or_not_served_is_not_found(directory: Any
 
 
 REFUSED_BY_ENGINE = [
-    ("llamacpp", "error_badjson"), ("llamacpp", "error_no_auth"), ("vllm", "error_wrong_model"),
-    ("vllm", "error_context_overflow"), ("vllm", "chat_nonstream_tools"),
+    ("llamacpp", "error_badjson"), ("vllm", "error_context_overflow"), ("vllm", "chat_nonstream_tools"),
 ]  # fmt: skip
+OPERATORS_BUSINESS = [("llamacpp", "error_no_auth"), ("vllm", "error_wrong_model")]
 
 
 @pytest.mark.parametrize(("engine", "name"), REFUSED_BY_ENGINE)
@@ -272,7 +272,50 @@ async def test_an_engines_refusal_passes_unchanged_and_counts_nothing(
     assert values(world.record.usage) == (0, None, 0, None)
 
 
-@pytest.mark.parametrize("status", [400, 429, 500, 503])
+@pytest.mark.parametrize(("engine", "name"), OPERATORS_BUSINESS)
+@pytest.mark.parametrize("sent", [STREAM, body()], ids=["stream", "whole"])
+async def test_an_engines_401_or_404_is_told_as_our_own_fault_and_counts_nothing(
+    engine: str, name: str, sent: bytes
+) -> None:
+    recorded = recording(engine, name)
+    world = World(
+        json_reply(recorded.body, status=recorded.status),
+        engine={"llamacpp": "llama.cpp"}.get(engine, engine),
+    )
+    await world.serve(sent)
+    assert (world.client.status, world.error["code"]) == (502, "upstream_refused")
+    assert recorded.body not in world.client.body
+    assert (world.record.outcome, world.record.status) == (Outcome.UPSTREAM_ERROR, 502)
+    assert (world.record.error, values(world.record.usage)) == ("upstream_refused", (0, None, 0, None))
+    assert str(recorded.status) in world.record.usage.input.method
+
+
+@pytest.mark.parametrize(("status", "told", "code"), [(500, 502, "upstream_refused"), (503, 503, "upstream_overloaded"),
+                                                      (302, 502, "upstream_refused"), (403, 502, "upstream_refused")])  # fmt: skip
+async def test_an_engines_own_trouble_is_told_without_its_words(status: int, told: int, code: str) -> None:
+    world = World(json_reply(b'{"error":"Bearer engine-secret at 10.0.0.5"}', status=status))
+    await world.serve(STREAM)
+    assert (world.client.status, world.error["code"], world.record.error) == (told, code, code)
+    assert b"secret" not in world.client.body
+
+
+async def test_a_page_of_html_in_place_of_an_answer_is_not_one() -> None:
+    for sent in (STREAM, body()):
+        world = World(FakeReply(b"<html>", headers=[(b"content-type", b"text/html")]))
+        await world.serve(sent)
+        assert (world.client.status, world.error["code"]) == (502, "upstream_broken")
+        assert (world.record.outcome, values(world.record.usage)) == (Outcome.TRUNCATED, (None,) * 4)
+
+
+async def test_a_compressed_answer_is_refused_because_it_cannot_be_counted() -> None:
+    headers = [(b"content-type", b"text/event-stream"), (b"content-encoding", b"gzip")]
+    world = World(FakeReply(b"\x1f\x8b", headers=headers))
+    await world.serve(STREAM)
+    assert (world.client.status, world.error["code"]) == (502, "upstream_broken")
+    assert (world.record.outcome, values(world.record.usage)) == (Outcome.UPSTREAM_ERROR, (None,) * 4)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 429])
 async def test_a_refusal_that_is_a_stream_or_no_json_passes_unchanged_too(status: int) -> None:
     for reply in (
         FakeReply(b'data: {"error":{"message":"no"}}\n\n', status=status),

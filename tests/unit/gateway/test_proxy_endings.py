@@ -76,11 +76,8 @@ async def test_an_engine_that_gives_no_reply(
         fault.kind,
     )
     assert world.record.usage == usage
-    assert (world.client.status, world.error["code"], world.error["message"]) == (
-        status,
-        fault.kind,
-        str(fault),
-    )
+    assert (world.client.status, world.error["code"]) == (status, fault.kind)
+    assert str(fault) not in world.error["message"], "addresses and reasons are for the operator's log"
     assert world.journal.names.index("synced") < world.journal.names.index("end")
 
 
@@ -169,7 +166,7 @@ async def test_a_whole_reply_above_the_largest_size_is_not_sent_and_not_read_to_
     reply = FakeReply(b"x" * 600, b"x" * 600, b"x" * 600, headers=[])
     world = await finished(World(reply, reply_body_bytes_max=1_000), BODY)
     assert (world.record.outcome, world.client.status) == (Outcome.TRUNCATED, 502)
-    assert "larger than 1000 bytes" in world.error["message"]
+    assert world.error["code"] == "upstream_broken"
     assert world.journal.names.count("read") == 2
     assert reply.closed
 
