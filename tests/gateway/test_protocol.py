@@ -1,0 +1,111 @@
+"""The client side of the gateway over sockets: what a connection may cost, and who has left."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+
+from billing.gateway.protocol import CONNECTION, LimitedProtocol, limited_protocol
+
+HEAD_BYTES_MAX = 4096
+HEAD_TIMEOUT_S = 0.3
+REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\n"
+
+
+class App:
+    """An application that answers, or streams until its client has left."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        connection: LimitedProtocol = scope["extensions"][CONNECTION]
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        self.bodies.append(body)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/stream":
+            connection.on_gone = self.left.set
+            while not connection.gone:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                await asyncio.sleep(0.01)
+            return
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[App, int]]:
+    app = App()
+    protocol = limited_protocol(HEAD_BYTES_MAX, HEAD_TIMEOUT_S)
+    config = uvicorn.Config(
+        app, port=0, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    for _ in range(500):
+        if server.started:
+            break
+        await asyncio.sleep(0.01)
+    yield app, server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    await task
+
+
+async def exchange(port: int, *pieces: bytes, pause_s: float = 0.0, limit_s: float = 5.0) -> bytes:
+    """What the server says to these pieces until it closes, or until nothing more comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(pause_s)
+        async with asyncio.timeout(limit_s):
+            return await reader.read(-1)
+    except (ConnectionResetError, BrokenPipeError):
+        return b"reset"
+    finally:
+        writer.close()
+
+
+async def test_a_head_that_never_ends_is_refused() -> None:
+    async with serving() as (app, port):
+        assert b"431" in await exchange(port, REQUEST + b"x: " + b"a" * (HEAD_BYTES_MAX + 1))
+        assert app.bodies == []
+
+
+async def test_trailers_that_never_end_are_refused() -> None:
+    chunked = REQUEST + b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+    async with serving() as (_, port):
+        for trailers in (b"".join(b"t%d: 1\r\n" % number for number in range(2_000)), b"t: " + b"a" * 20_000):
+            pieces = [trailers[start : start + 1000] for start in range(0, len(trailers), 1000)]
+            said = await exchange(port, chunked, *pieces, pause_s=0.001)
+            assert b"431" in said or said == b"reset"
+
+
+async def test_a_client_that_sends_no_head_in_time_is_closed() -> None:
+    async with serving() as (_, port):
+        for pieces in ((), (b"P",), (REQUEST,), (b"\r\n",)):
+            assert await exchange(port, *pieces, limit_s=2.0) == b""
+
+
+async def test_a_slow_but_steady_body_is_not_a_head() -> None:
+    async with serving() as (app, port):
+        head = REQUEST + b"connection: close\r\ncontent-length: 8\r\n\r\n"
+        said = await exchange(port, head, *[b"x"] * 8, pause_s=0.1)
+        assert said.endswith(b"done\r\n0\r\n\r\n")
+        assert app.bodies == [b"x" * 8]
+
+
+async def test_a_hang_up_is_noticed_also_behind_a_pipelined_request() -> None:
+    for behind in (b"", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"):
+        async with serving() as (app, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\n" + behind)
+            await reader.readuntil(b"x")
+            writer.close()
+            async with asyncio.timeout(2):
+                await app.left.wait()
