@@ -6,6 +6,7 @@ It agrees only if every record equals what the engine itself has counted. `--onc
 import asyncio
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ from billing.tenants.service import TenantService
 from billing.tokens.usage import Outcome
 
 TENANT = "acme"
+DATA_FOLDER = "demo"
 REPORT_TIMEOUT_S = 60.0
 REPORT_COLUMNS = 120
 EXIT_STOPPED = 130
@@ -97,6 +99,8 @@ class Outcomes(msgspec.Struct, frozen=True):
 def main(settings: Settings, *, once: bool, show: Callable[[str], None]) -> int:
     """Run the demo; the exit code is 0 only if everything agreed. Serves until Ctrl-C unless ``once``."""
     log.set_up(logging.WARNING)
+    # Apart from `billing up`'s data, so that a first real tenant does not meet the demo's.
+    settings = msgspec.structs.replace(settings, data_dir=settings.data_dir / DATA_FOLDER)
     phases = Phases(show)
     stop = StopSignal()
     try:
@@ -265,22 +269,16 @@ async def _database(running: Machine) -> AsyncIterator[Database]:
 
 def _report(running: Machine, found: Outcomes, phases: Phases, show: Callable[[str], None]) -> None:
     """Print what an operator would look at, by the commands an operator would use, then the verdict."""
+    data_dir = str(running.settings.data_dir)
     for command in (
         ["usage", "--tenant", TENANT],
         ["invoices", "preview", "--tenant", TENANT],
         ["trace", str(found.example.usage_id)],
     ):
-        show(f"\n$ billing {' '.join(command)}")
+        show(f"\n$ billing --data-dir {_short(data_dir)} {' '.join(command)}")
         sys.stdout.flush()
         subprocess.run(  # noqa: S603 - this program itself
-            [
-                sys.executable,
-                "-m",
-                "billing.cli.main",
-                "--data-dir",
-                str(running.settings.data_dir),
-                *command,
-            ],
+            [sys.executable, "-m", "billing.cli.main", "--data-dir", data_dir, *command],
             check=True,
             timeout=REPORT_TIMEOUT_S,
         )
@@ -341,4 +339,12 @@ Try it:
     -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
     -d '{{"model": "{GOLDEN}", "messages": [{{"role": "user", "content": "Hello there"}}]}}'
 
+In another terminal, in this folder:
+  .venv/bin/billing --data-dir {_short(str(running.settings.data_dir))} usage --tenant {TENANT}
+
 Ctrl-C stops everything.""")
+
+
+def _short(folder: str) -> str:
+    """A folder as it would be typed here."""
+    return os.path.relpath(folder)

@@ -36,9 +36,9 @@ class Line(msgspec.Struct, frozen=True):
 
     @property
     def agrees(self) -> bool:
-        """Whether input is equal and output is within what a hang-up allows."""
+        """Whether input is equal, and output no more than the engine's and no less than what a hang-up allows."""
         difference = self.engine.output - self.recorded.output
-        return self.engine.input == self.recorded.input and abs(difference) <= self.output_difference_max
+        return self.engine.input == self.recorded.input and 0 <= difference <= self.output_difference_max
 
 
 def count_of(counters: Mapping[str, object]) -> EngineCount:

@@ -1,5 +1,7 @@
 """How a request ended, as far as its record wants to know (pure)."""
 
+import re
+
 import msgspec
 
 from billing.errors import BillingError, UpstreamOverloaded, UpstreamRefused
@@ -7,6 +9,7 @@ from billing.tokens.meter import StreamMeter
 from billing.tokens.usage import Count, Outcome, Provenance, TokenUsage
 
 LABEL_LENGTH_MAX = 256
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 # What these say is about the caller's own request: too long, too large, too fast.
 _CALLERS_OWN = frozenset({400, 413, 422, 429})
@@ -57,5 +60,8 @@ def refusal(status: int) -> tuple[Ending, BillingError | None]:
 
 
 def label(text: str | None) -> str | None:
-    """An engine's own name for something, fit for a record: of bounded length and without NUL, which Postgres refuses."""
-    return None if text is None else text[:LABEL_LENGTH_MAX].replace("\0", "")
+    """Somebody else's name for something, fit for a record: of bounded length and without control characters.
+
+    Postgres refuses NUL, and what a terminal takes for a command has no place in an operator's list.
+    """
+    return None if text is None else _CONTROL.sub("", text[:LABEL_LENGTH_MAX])

@@ -59,7 +59,6 @@ STATUS_CLIENT_CLOSED = 499
 STATUS_REFUSED_MIN = 300
 """An engine that redirects has not answered either."""
 IDENTITY = b"identity"
-IDEMPOTENCY_KEY_LENGTH_MAX = 255
 
 
 class _Work(msgspec.Struct, frozen=True):
@@ -169,7 +168,7 @@ class Proxy:
                 stream=call.stream,
                 input_estimate=estimate.input_tokens(len(request.body)),
                 end_user=call.end_user,
-                idempotency_key=key[:IDEMPOTENCY_KEY_LENGTH_MAX].decode("latin-1") if key else None,
+                idempotency_key=label(key.decode("latin-1")) if key else None,
                 tags=caller.tags,
             )
         )

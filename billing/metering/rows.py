@@ -151,11 +151,11 @@ def _row(record: UsageRecord, collection: int) -> Row:
         record.ttft_us,
         record.itl_us,
         record.duration_us,
-        record.response_model,
-        record.response_id,
+        _text(record.response_model),
+        _text(record.response_id),
         record.error,
-        opened.end_user,
-        opened.idempotency_key,
+        _text(opened.end_user),
+        _text(opened.idempotency_key),
         _json(opened.tags).decode() if opened.tags else "{}",
         collection,
         checksum,
@@ -173,6 +173,11 @@ def _row(record: UsageRecord, collection: int) -> Row:
 
 def _count(count: Count) -> tuple[int | None, str | None, str | None]:
     return (count.value, count.provenance, count.method or None)
+
+
+def _text(text: str | None) -> str | None:
+    """Without NUL, which Postgres refuses: a record is not lost over a label."""
+    return text.replace("\0", "") if text is not None and "\0" in text else text
 
 
 _json = msgspec.json.encode

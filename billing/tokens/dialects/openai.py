@@ -4,6 +4,7 @@ A body is decoded one level deep; what a member holds stays the caller's bytes. 
 members, each once: a name that stood twice reaches the engine only as it was read here.
 """
 
+import re
 from enum import StrEnum
 from typing import Any
 
@@ -14,6 +15,7 @@ from billing.tokens.engines import Engine
 
 MODEL_LENGTH_MAX = 256
 END_USER_LENGTH_MAX = 256
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 MEMBERS_MAX = 200
 CHOICES_MAX = 128
 
@@ -190,8 +192,8 @@ def _end_user(members: dict[str, msgspec.Raw]) -> str | None:
     user = _member(members, "user", _string_or_null, "a string")
     if user is not None and len(user) > END_USER_LENGTH_MAX:
         raise InvalidInput(f"user is {len(user)} characters long, more than {END_USER_LENGTH_MAX}", "user")
-    if user is not None and "\0" in user:
-        raise InvalidInput("user holds a NUL character, which cannot be recorded", "user")
+    if user is not None and _CONTROL.search(user):
+        raise InvalidInput("user holds a control character; write an identifier", "user")
     return user or None
 
 

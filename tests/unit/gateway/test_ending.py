@@ -2,7 +2,7 @@
 
 import pytest
 
-from billing.gateway.ending import stream_outcome
+from billing.gateway.ending import label, refusal, stream_outcome
 from billing.tokens.dialects.openai import Operation, parse
 from billing.tokens.engines import VLLM
 from billing.tokens.meter import StreamMeter
@@ -36,3 +36,25 @@ def test_the_leaving_counts_first_then_the_engines_error_then_a_missing_end(
     for number, data in enumerate(seen):
         meter.see(data, number)
     assert stream_outcome(meter, gone=gone, complete=complete) is outcome
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 429])
+def test_what_is_about_the_callers_own_request_is_told_in_the_engines_words(status: int) -> None:
+    ending, told = refusal(status)
+    assert (ending.status, told) == (status, None)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(301, "upstream_refused"), (401, "upstream_refused"), (404, "upstream_refused"),
+                                              (500, "upstream_refused"), (503, "upstream_overloaded"), (529, "upstream_overloaded")])  # fmt: skip
+def test_what_is_the_operators_business_is_told_in_ours_and_counts_nothing(status: int, kind: str) -> None:
+    ending, told = refusal(status)
+    assert told is not None
+    assert (told.kind, ending.error) == (kind, kind)
+    assert (ending.usage.input.value, ending.usage.output.value) == (0, 0)
+    assert str(status) in ending.usage.output.method
+
+
+def test_a_label_is_short_and_has_no_control_characters() -> None:
+    assert label(None) is None
+    assert label("a\0b\x1b]0;x\x07\x9b31m") == "ab]0;x31m"
+    assert label("x" * 1000) == "x" * 256

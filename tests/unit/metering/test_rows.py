@@ -99,3 +99,14 @@ def test_records_of_one_id_but_two_tenants_are_two_records() -> None:
 def test_a_row_is_the_same_after_its_entries_went_through_a_spool() -> None:
     opened, closed = (decode_entry(encode_entry(e)) for e in (kit.opened(USAGE_ID), kit.closed(USAGE_ID)))
     assert named(settle(opened, closed)) == named(RECORD)
+
+
+def test_a_record_is_not_lost_over_a_nul_in_a_label() -> None:
+    opened = msgspec.structs.replace(kit.opened(USAGE_ID), end_user="a\0b", idempotency_key="\0")
+    row = named(changed(settle(opened, kit.closed(USAGE_ID)), response_id="x\0", response_model="\0m"))
+    assert [row[name] for name in ("end_user", "idempotency_key", "response_id", "response_model")] == [
+        "ab",
+        "",
+        "x",
+        "m",
+    ]

@@ -297,3 +297,11 @@ def test_a_member_that_stands_twice_reaches_the_engine_once_in_an_edited_body(na
     members = upstream_body(call, LLAMA_CPP, "tiny")
     assert members.count(b'"%s":' % name.encode()) == 1
     assert msgspec.json.decode(members)[name] == {"n": 1, "stream": True, "prompt": "a"}[name]
+
+
+@pytest.mark.parametrize("user", ["a\0b", "\x1b[31m", "a\u009b31m", "\x7f", "a\nb"])
+def test_a_user_with_a_control_character_is_refused(user: str) -> None:
+    body = msgspec.json.encode({"model": "m", "messages": [], "user": user})
+    with pytest.raises(InvalidInput, match="control character") as fault:
+        parse(Operation.CHAT, body)
+    assert fault.value.param == "user"
