@@ -19,6 +19,8 @@ EXIT_IDENTITY_REFUSED = 125
 EXIT_CANNOT_EXECUTE = 127
 ARGUMENTS_BEFORE_COMMAND = 4
 INHERITED = "inherited"
+SIGNAL_MAX = 31
+"""The last signal with a meaning of its own; above are the C library's two and the real-time signals (signal(7))."""
 WITHHELD = frozenset({b"DATABASE_URL", b"REDIS_URL"})
 """Not inherited: passwords stand in them, and what a child must know comes to it through a pipe."""
 
@@ -67,9 +69,9 @@ def _die_with_parent(parent_pid: int, death_signal: int) -> None:
         os._exit(0)
 
 
-def _restore_signals(death_signal: int) -> None:
-    """Undo what Python and a shell's ``&`` set to "ignore": an ignored signal would stay ignored after exec."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.Signals(death_signal)):
+def _restore_signals() -> None:
+    """Undo what Python, ``nohup`` and a shell's ``&`` set to "ignore": an ignored signal stays ignored after exec."""
+    for number in range(1, SIGNAL_MAX + 1):
         if number not in {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -103,7 +105,7 @@ def main(arguments: list[str]) -> None:
     _die_with_parent(int(parent_pid), int(death_signal))
     if not command:
         return
-    _restore_signals(int(death_signal))
+    _restore_signals()
     try:
         os.execve(command[0], command, environment)  # noqa: S606 - the command comes from start_child's caller
     except OSError as error:

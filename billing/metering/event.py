@@ -13,11 +13,6 @@ import msgspec
 from billing.ids import instant_of
 from billing.tokens.usage import UNKNOWN, Outcome, TokenUsage
 
-SCHEMA_VERSION = 1
-
-TAGS_MAX = 16
-TAG_BYTES_MAX = 128
-
 
 class Opened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="open"):
     """A request was admitted and is about to go to an engine. ``id`` is the usage id, a UUIDv7 made at arrival."""

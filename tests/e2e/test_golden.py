@@ -81,9 +81,9 @@ async def test_every_way_of_asking_is_counted_alike(golden: LlamaServer, tmp_pat
     by_stream = {(record.stream, record.reasoning.provenance, record.output.provenance) for record in records}
     assert by_stream == {(True, "running", "reported"), (False, "counted", "reported")}
     streamed = [record for record in records if record.stream]
-    assert all(
-        record.ttft_us and record.itl_us and record.ttft_us < (record.duration_us or 0) for record in streamed
-    )
+    assert all(record.ttft_us and record.ttft_us < (record.duration_us or 0) for record in streamed)
+    # A stream that comes in one read has all its tokens at one instant: the mean between two is 0 then.
+    assert all(record.itl_us is not None for record in streamed)
 
 
 async def test_a_client_that_asks_for_timings_sees_what_the_engine_sends(

@@ -23,6 +23,25 @@ CLASSIC_SIGNALS = (1 << 31) - 1
 """Bits of the signals 1 to 31; the C library uses the next ones itself."""
 LAUNCHER = ROOT / "billing/infra/launcher.py"
 SHELL = "/bin/sh"
+SHOW_SIGNALS = ["/bin/grep", "Sig[IB]", "/proc/self/status"]
+IGNORED_BY_SHELLS = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
+"""``nohup`` ignores the first for what it runs, ``&`` the next two, shells that read commands the others."""
+START_AND_SHOW = """
+import signal, sys
+from pathlib import Path
+from billing.infra.child import start_child
+
+print(Path("/proc/self/status").read_text())
+child = start_child(sys.argv[2:], log_path=Path(sys.argv[1]), death_signal=signal.SIGTERM)
+sys.exit(child.wait())
+"""
 START_AND_WAIT = """
 import signal, sys
 from pathlib import Path
@@ -92,20 +111,51 @@ def test_only_the_named_descriptors_are_passed(tmp_path: Path) -> None:
         os.close(dropped)
 
 
+def blocked_and_ignored(status: str) -> tuple[int, int]:
+    """The masks of the signals 1 to 31 in the lines of ``/proc/PID/status``."""
+    masks = dict(line.split(":") for line in status.splitlines() if line.startswith("Sig"))
+    return int(masks["SigBlk"], 16) & CLASSIC_SIGNALS, int(masks["SigIgn"], 16) & CLASSIC_SIGNALS
+
+
 def test_a_child_leads_its_own_session_with_ordinary_signals(tmp_path: Path) -> None:
-    """Python ignores SIGPIPE, and a shell makes what it runs with ``&`` ignore SIGINT: neither may reach the child."""
     log_path = tmp_path / "child.log"
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in IGNORED_BY_SHELLS}
     try:
-        command = ["/bin/grep", "Sig[IB]", "/proc/self/status"]
-        child = start_child(command, log_path=log_path, death_signal=signal.SIGINT)
+        child = start_child(SHOW_SIGNALS, log_path=log_path, death_signal=signal.SIGINT)
         assert os.getsid(child.pid) == child.pid
         assert child.wait(NO_ORPHAN_AFTER_S) == 0
     finally:
-        signal.signal(signal.SIGINT, before)
-    blocked, ignored = (int(line.split()[1], 16) for line in log_path.read_text().splitlines())
-    assert blocked == 0
-    assert ignored & CLASSIC_SIGNALS == 0
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert blocked_and_ignored(log_path.read_text()) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("way", "ignored_by_parent"),
+    [
+        ('exec "$@"', set()),
+        ('exec nohup "$@"', {signal.SIGHUP}),
+        ('"$@" & wait $!', {signal.SIGINT, signal.SIGQUIT}),
+        ('nohup "$@" & wait $!', {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT}),
+    ],
+    ids=["foreground", "nohup", "background", "nohup in the background"],
+)
+def test_however_a_shell_starts_the_parent_its_child_ignores_nothing(
+    way: str, ignored_by_parent: set[signal.Signals], tmp_path: Path
+) -> None:
+    log_path = tmp_path / "child.log"
+    parent = [sys.executable, "-c", START_AND_SHOW, str(log_path), *SHOW_SIGNALS]
+    shell = subprocess.run(
+        [SHELL, "-c", way, SHELL, *parent],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=NO_ORPHAN_AFTER_S,
+        check=True,
+    )
+    _, ignored = blocked_and_ignored(shell.stdout)
+    assert all(ignored & 1 << (number - 1) for number in ignored_by_parent)
+    assert blocked_and_ignored(log_path.read_text()) == (0, 0)
 
 
 def test_a_program_that_cannot_be_executed_says_so_in_the_log(tmp_path: Path) -> None:
