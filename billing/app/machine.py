@@ -73,7 +73,8 @@ def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
         postgres = None if settings.database_url else stack.enter_context(EmbeddedPostgres(settings.data_dir))
         valkey = None if settings.redis_url else stack.enter_context(EmbeddedValkey(settings.data_dir))
         database_url = postgres.url if postgres else settings.database_url or ""
-        phases.done(f"PostgreSQL and Valkey answer ({_origin(settings)})")
+        started: tuple[Engine, ...] = tuple(engine for engine in (postgres, valkey) if engine)
+        phases.done(_started(started, settings.data_dir))
         migrate.upgrade(database_url)
         complete = msgspec.structs.replace(
             settings,
@@ -93,7 +94,7 @@ def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
         with _announced(complete.data_dir / RUN_FOLDER / DATABASE_URL_FILE, database_url):
             try:
                 supervisor.start()
-                yield Machine(complete, supervisor, tuple(engine for engine in (postgres, valkey) if engine))
+                yield Machine(complete, supervisor, started)
             finally:
                 # While the workers finish what they serve, nobody would take a new connection from the queue.
                 listener.close()
@@ -113,7 +114,8 @@ def _announced(path: Path, url: str) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _origin(settings: Settings) -> str:
-    database = "embedded" if settings.database_url is None else "DATABASE_URL"
-    store = "embedded" if settings.redis_url is None else "REDIS_URL"
-    return f"{database}, {store}; data in {settings.data_dir}"
+def _started(engines: tuple[Engine, ...], data_dir: Path) -> str:
+    if not engines:
+        return "DATABASE_URL and REDIS_URL are given; no engine is started"
+    names = " and ".join(engine.title for engine in engines)
+    return f"{names} {'answers' if len(engines) == 1 else 'answer'}, data in {data_dir}"
