@@ -5,6 +5,7 @@ connection closed. Made by :func:`limited_protocol`, because uvicorn constructs 
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from billing.gateway.problem import problem
 CONNECTION = "billing.connection"
 """The ASGI extension under which a request finds its connection: a callback costs a task less than awaiting ``receive``."""
 
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _REASONS = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
 
@@ -79,6 +81,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes from the client. Heads and trailers that go on for too long, in bytes or seconds, end the connection."""
         self._has_advanced = False
+        if (self._in_head or self.cycle is None or self.cycle.response_complete) and _UPGRADE.search(data):
+            data = _without_upgrade(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -122,6 +126,15 @@ class LimitedProtocol(HttpToolsProtocol):
         head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (answer.status, _REASONS[answer.status], len(answer.body)) + answer.body)
         self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The same head with its wish for another protocol renamed, which RFC 9110 §7.8 lets a server ignore.
+
+    Java's client and ``curl --http2`` offer ``h2c`` with every request; the parser would take no body from them.
+    """
+    head, blank, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-ignored-upgrade:", head) + blank + rest
 
 
 def limited_protocol(head_bytes_max: int, head_timeout_s: float) -> type[Any]:

@@ -109,3 +109,11 @@ async def test_a_hang_up_is_noticed_also_behind_a_pipelined_request() -> None:
             writer.close()
             async with asyncio.timeout(2):
                 await app.left.wait()
+
+
+async def test_an_offer_of_http2_is_ignored_and_the_body_is_read() -> None:
+    offer = b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
+    async with serving() as (app, port):
+        said = await exchange(port, REQUEST + offer + b'content-length: 19\r\n\r\n{"a":\r\n"upgrade:"}\n')
+        assert said.startswith(b"HTTP/1.1 200 OK")
+        assert app.bodies == [b'{"a":\r\n"upgrade:"}\n']
