@@ -1,7 +1,7 @@
 """Amounts: exact ``Decimal``, a currency, and the only place in the project that rounds.
 
 Never a float (P7). A price may have any number of decimals; an amount is rounded once per document, by the issuer's
-written policy, to the currency's minor unit (ISO 4217 exponents 0, 2, 3; billing-rules.md §3).
+written policy, to the currency's minor unit (ISO 4217 exponents 0, 2, 3, 4; billing-rules.md §3).
 """
 
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, InvalidOperation
@@ -17,10 +17,20 @@ EXACT = Context(prec=60)
 PRICE_DECIMALS_MAX = 18
 PRICE_MAX = Decimal(1_000_000_000)
 
-_EXPONENTS = {
-    "JPY": 0, "KRW": 0, "VND": 0, "CLP": 0, "ISK": 0, "XAF": 0, "XOF": 0, "PYG": 0, "UGX": 0, "RWF": 0,
-    "KWD": 3, "BHD": 3, "JOD": 3, "OMR": 3, "TND": 3, "IQD": 3, "LYD": 3,
-}  # fmt: skip
+_CODES_BY_EXPONENT = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    2: "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE CHF CHW "
+    "CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR "
+    "ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV "
+    "MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD "
+    "SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+"""Every active code of ISO 4217 by the decimals of its minor unit. Metals, test codes and the like have none and are
+no currency that somebody could pay in; ANG and BGN have given way to XCG and EUR."""
+
+_EXPONENTS = {code: decimals for decimals, codes in _CODES_BY_EXPONENT.items() for code in codes.split()}
 _CURRENCY_LENGTH = 3
 
 
@@ -50,16 +60,18 @@ class Money(msgspec.Struct, frozen=True):
 
 
 def exponent(currency: str) -> int:
-    """Decimals of a currency's minor unit: 0 for JPY, 3 for KWD, 2 for all others."""
-    return _EXPONENTS.get(currency, 2)
+    """Decimals of a currency's minor unit: 0 for JPY, 2 for USD, 3 for KWD; raises ``InvalidInput`` on no currency."""
+    return _EXPONENTS[check_currency(currency, "currency")]
 
 
 def check_currency(code: str, where: str) -> str:
-    """An ISO 4217 code as it must be written; raises ``InvalidInput`` naming ``where``."""
+    """An active ISO 4217 code as it must be written; raises ``InvalidInput`` naming ``where``."""
     if len(code) != _CURRENCY_LENGTH or not code.isascii() or not code.isupper() or not code.isalpha():
         raise InvalidInput(
             f"{where}: {code!r} is not a currency code; write three capital letters, for example USD", where
         )
+    if code not in _EXPONENTS:
+        raise InvalidInput(f"{where}: {code} is no active currency code of ISO 4217, as USD is", where)
     return code
 
 

@@ -9,7 +9,6 @@ from uuid import UUID
 import asyncpg
 
 from billing.ids import RANDOM_BYTES, uuid7
-from billing.infra.postgres import asyncpg_url
 from billing.metering.event import Closed, Opened, Progress
 from billing.tokens.usage import UNKNOWN, Count, Outcome, Provenance, TokenUsage
 
@@ -71,7 +70,7 @@ def sql(url: str, statement: str, *values: object) -> list[asyncpg.Record]:
 
 async def ask(url: str, statement: str, *values: object) -> list[asyncpg.Record]:
     """Rows of one statement, asked by a connection of its own."""
-    connection = await asyncpg.connect(asyncpg_url(url))
+    connection = await asyncpg.connect(url)
     try:
         rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
     finally:

@@ -8,7 +8,7 @@ import click
 from billing import money
 from billing.cli import output
 from billing.cli.context import Context
-from billing.invoicing.draft import Draft, Section
+from billing.invoicing.draft import Draft, Reason, Section
 from billing.invoicing.service import Preview
 from billing.pricing.rating import Rated, Unrated
 
@@ -108,15 +108,23 @@ def _apart_sheet(draft: Draft) -> output.Sheet:
     """What is not billed, by how it ended and how it is known, with what it would have cost."""
     shown = [("waived", each) for each in draft.waived.reasons]
     shown += [("under review", each) for each in draft.review.reasons]
-    worth = output.amounts([each.amount for _, each in shown], draft.currency or "")
     sheet = output.Sheet("Not billed", "Outcome", "Provenance", "Requests>", "Tokens>", "Worth>")
-    for (what, each), cost in zip(shown, worth, strict=True):
+    costs = output.amounts([each.amount for _, each in shown], draft.currency or "")
+    for (what, each), cost in zip(shown, costs, strict=True):
         ended, known = output.words(each.outcome), output.provenance(each.provenance)
-        is_unknown = each.provenance == output.UNKNOWN_PROVENANCE and not each.tokens
-        tokens = "unknown" if is_unknown else output.count(each.tokens)
-        worth_shown = "unknown" if is_unknown else cost if draft.currency else "–"
-        sheet.add(what, ended, known, output.count(each.requests), tokens, worth_shown)
+        tokens = "unknown" if each.is_unknown else output.count(each.tokens)
+        sheet.add(what, ended, known, output.count(each.requests), tokens, _worth(each, cost))
     return sheet
+
+
+def _worth(reason: Reason, cost: str) -> output.Cell:
+    """What it would have cost, as far as a rate says; never 0 for what has none."""
+    if reason.is_unknown:
+        return "unknown"
+    if reason.worth is None:
+        return "unrated"
+    # In lines of their own, so that the table fits 80 columns.
+    return (cost, f"and {output.count(reason.unrated)}", "tokens unrated") if reason.unrated else cost
 
 
 def _apart_reason(draft: Draft) -> str:
@@ -157,10 +165,12 @@ def _document(found: Preview) -> dict[str, object]:
         "label": draft.label,
         "currency": draft.currency,
         "requests": draft.billed.requests,
-        "tokens": draft.billed.tokens,
+        "tokens": draft.billed.tokens - draft.billed.tokens_unrated,
+        "tokens_unrated": draft.billed.tokens_unrated,
         "lines": [_line_document(each) for each in draft.billed.lines],
-        "subtotal": draft.subtotal,
-        "total": draft.total,
+        "subtotal": None if draft.currency is None else draft.subtotal,
+        # As text here, because its decimals are the currency's, zeros included.
+        "total": None if draft.total is None else f"{draft.total:f}",
         "total_minor": draft.total_minor,
         "unrated": [_unrated_document(each) for each in draft.billed.unrated],
         "waived": _section_document(draft.waived),
@@ -170,21 +180,25 @@ def _document(found: Preview) -> dict[str, object]:
 
 def _section_document(section: Section) -> dict[str, object]:
     return {
-        "requests": section.requests,
-        "tokens": section.tokens,
-        "amount": section.amount,
+        **_quantities(section),
         "lines": [_line_document(each) for each in section.lines],
         "unrated": [_unrated_document(each) for each in section.unrated],
         "reasons": [
-            {
-                "outcome": each.outcome,
-                "provenance": each.provenance,
-                "requests": each.requests,
-                "tokens": each.tokens,
-                "amount": each.amount,
-            }
+            {"outcome": each.outcome, "provenance": each.provenance, **_quantities(each)}
             for each in section.reasons
         ],
+    }
+
+
+def _quantities(part: Section | Reason) -> dict[str, object]:
+    """Tokens with a rate and those without apart, as the subtotal has them; what is not known is null, never 0."""
+    unrated = part.tokens_unrated if isinstance(part, Section) else part.unrated
+    return {
+        "requests": part.requests,
+        "requests_unknown": part.requests_unknown,
+        "tokens": None if part.is_unknown else part.tokens - unrated,
+        "tokens_unrated": None if part.is_unknown else unrated,
+        "amount": part.worth,
     }
 
 

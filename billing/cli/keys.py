@@ -1,6 +1,6 @@
 """``billing keys``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 import click
@@ -8,6 +8,7 @@ import click
 from billing.cli import output
 from billing.cli.context import Context
 from billing.cli.values import INSTANT, TAG
+from billing.errors import InvalidInput
 from billing.tenants.api_key import ApiKey
 
 PROJECTS_MAX = output.ROWS_MAX
@@ -38,9 +39,10 @@ def create(
     as_json: bool,
 ) -> None:
     """Make an API key and show it, this once. Only its hash is kept."""
+    named = _tags(tags)
     made = context.run(
         lambda services: services.tenants.create_key(
-            tenant_slug, name, project_slug=project_slug, expires_at_us=expires_at, tags=dict(tags)
+            tenant_slug, name, project_slug=project_slug, expires_at_us=expires_at, tags=named
         )
     )
     if as_json:
@@ -92,6 +94,16 @@ def revoke(context: Context, key: str, tenant_slug: str, as_json: bool) -> None:
         return
     output.line(f"Key {revoked.prefix}… is revoked since {output.when(revoked.revoked_at_us)} UTC.")
     output.note("Every gateway refuses it within a second.")
+
+
+def _tags(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Tags by name; raises ``InvalidInput`` on a name that is given twice, of which one value would be lost."""
+    tags: dict[str, str] = {}
+    for name, content in pairs:
+        if name in tags:
+            raise InvalidInput(f"--tag: {name} is given twice, as {tags[name]!r} and as {content!r}", "tag")
+        tags[name] = content
+    return tags
 
 
 def _row(key: ApiKey, projects: Mapping[UUID, str], now_us: int) -> tuple[str, ...]:

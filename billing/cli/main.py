@@ -40,9 +40,11 @@ _PROCESSES = ("up", "demo", "gateway", "recorder")
 class Failure(click.ClickException):
     """A domain error at the edge: one line on stderr and exit code 1, never a traceback."""
 
-    def show(self, file: Any = None) -> None:
+    def show(self, file: Any = None) -> None:  # noqa: ARG002 - click's signature
         """Write the line."""
-        click.echo(click.style("error: ", fg="red") + self.message, err=True, file=file)
+        from billing.cli import output
+
+        output.error(self.message)
 
 
 class Commands(click.Group):

@@ -71,11 +71,11 @@ def _report(made: ListedModel, as_json: bool) -> None:
     if as_json:
         output.document(_document(made))
         return
-    output.line(f"Model {made.model.name} is answered by {_places(made.placements)}.")
+    output.line(f"Model {made.model.name} is answered by {', '.join(_places(made.placements))}.")
 
 
-def _places(placements: Iterable[Placement], separator: str = ", ") -> str:
-    return separator.join(_place(each) for each in placements) or "nothing yet"
+def _places(placements: Iterable[Placement]) -> tuple[str, ...]:
+    return tuple(_place(each) for each in placements) or ("nothing yet",)
 
 
 def _place(placement: Placement) -> str:
@@ -87,10 +87,14 @@ def _place(placement: Placement) -> str:
     return name
 
 
-def _row(listed: ListedModel) -> tuple[str, ...]:
+def _row(listed: ListedModel) -> tuple[output.Cell, ...]:
     model = listed.model
-    places = _places(listed.placements, "\n")
-    return model.name, ", ".join(model.aliases) or "–", places, output.day(model.created_at_us)
+    return (
+        model.name,
+        ", ".join(model.aliases) or "–",
+        _places(listed.placements),
+        output.day(model.created_at_us),
+    )
 
 
 def _document(listed: ListedModel) -> dict[str, object]:

@@ -1,11 +1,14 @@
 """How commands speak: tables that fit the terminal, JSON whose decimals are text, amounts that line up.
 
-Colour and widths follow the terminal; a pipe gets plain text.
+Colour and widths follow the terminal; a pipe gets plain text. What is stored came from callers and engines: whatever of
+it a terminal would obey instead of show is escaped here, on every way out.
 """
 
 import json
+import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from enum import Enum
@@ -22,6 +25,9 @@ from billing.metering.rollup import NO_PROVENANCE
 if TYPE_CHECKING:  # rich is imported when something is drawn
     from rich.console import RenderableType
     from rich.table import Table
+
+Cell = str | tuple[str, ...]
+"""A cell of a table: one line, or several."""
 
 UNKNOWN_PROVENANCE = NO_PROVENANCE
 PIPE_WIDTH = 120
@@ -46,19 +52,56 @@ tenant_option = click.option(
 )
 
 
+_NOT_ASCII_TEXT = re.compile(r"[^ -~]")
+_SPACES = "Zs"
+
+
+def printable(text: str, escape: Callable[[str], str] | None = None) -> str:
+    r"""Text that a terminal shows and does not obey: ``ESC`` becomes ``\x1b``, a mark that turns the direction ``\u202e``.
+
+    Escaped are control characters, invisible format characters, separators of lines and halves of a pair; letters,
+    signs and spaces of every script stay. ``escape`` writes one character in another way.
+    """
+    return _NOT_ASCII_TEXT.sub(lambda found: _shown(found[0], escape or _in_code), text)
+
+
+def _shown(sign: str, escape: Callable[[str], str]) -> str:
+    is_harmless = sign.isprintable() or unicodedata.category(sign) == _SPACES
+    return sign if is_harmless else escape(sign)
+
+
+def _in_code(sign: str) -> str:
+    return sign.encode("unicode_escape").decode("ascii")
+
+
+def _in_json(sign: str) -> str:
+    # Strings hold no line break after json.dumps: those that are left divide the lines of the document.
+    return sign if sign == "\n" else json.dumps(sign)[1:-1]
+
+
 def document(value: Any) -> None:
     """Print JSON, indented, keys in the order given: decimals and ids are text, never numbers in binary."""
-    click.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+    click.echo(printable(json.dumps(value, default=_plain, indent=2, ensure_ascii=False), _in_json))
 
 
 def line(text: str = "") -> None:
-    """Print one line as it is."""
-    click.echo(text)
+    """Print one line."""
+    click.echo(printable(text))
+
+
+def lines(text: str) -> None:
+    """Print text of several lines, such as what a command has printed."""
+    click.echo("\n".join(map(printable, text.split("\n"))))
 
 
 def note(text: str) -> None:
     """Print a line that stands back, on stderr, so that a pipe carries the result alone."""
-    click.echo(click.style(text, dim=True), err=True)
+    click.echo(click.style(printable(text), dim=True), err=True)
+
+
+def error(message: str) -> None:
+    """Print why a command failed, on stderr and in one line."""
+    click.echo(click.style("error: ", fg="red") + printable(message), err=True)
 
 
 class Sheet:
@@ -78,11 +121,11 @@ class Sheet:
     def __repr__(self) -> str:
         return f"<Sheet {len(self.columns)} columns, {len(self.rows)} rows>"
 
-    def add(self, *cells: str, bold: bool = False) -> None:
+    def add(self, *cells: Cell, bold: bool = False) -> None:
         """One more row."""
         if bold:
             self._bold.add(len(self.rows))
-        self.rows.append(cells)
+        self.rows.append(tuple(map(_cell, cells)))
 
     def rule(self) -> None:
         """A line below the last row, as above a total."""
@@ -123,7 +166,7 @@ def draw(sheet: Sheet) -> None:
     """Print a table below an empty line and its title."""
     click.echo()
     if sheet.title:
-        click.echo(click.style(sheet.title, bold=True))
+        click.echo(click.style(printable(sheet.title), bold=True))
     _draw(sheet.drawn(), sheet.width_min())
 
 
@@ -137,6 +180,10 @@ def _draw(part: "RenderableType", width_min: int = 0) -> None:
         screen.print(part)
     rows = [row.rstrip() for row in captured.get().splitlines()]
     click.echo("\n".join(rows).strip("\n"))
+
+
+def _cell(cell: Cell) -> str:
+    return printable(cell) if isinstance(cell, str) else "\n".join(map(printable, cell))
 
 
 def _cell_width(text: str) -> int:
@@ -153,27 +200,27 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
     drawn.add_column(style="dim", no_wrap=True)
     drawn.add_column(overflow="fold")
     for name, text in pairs:
-        drawn.add_row(name, text)
+        drawn.add_row(name, printable(text))
     click.echo()
     _draw(drawn)
 
 
 def heading(title: str, below: str = "") -> None:
     """The first line of a screen, and what it is about."""
-    click.echo(click.style(title, bold=True))
+    click.echo(click.style(printable(title), bold=True))
     if below:
-        click.echo(click.style(below, dim=True))
+        click.echo(click.style(printable(below), dim=True))
 
 
 def paragraph(text: str) -> None:
     """A line below an empty one."""
-    click.echo(f"\n{text}")
+    click.echo(f"\n{printable(text)}")
 
 
 def listing(
     columns: Sequence[str],
     found: Sequence[Any],
-    row: Callable[[Any], Sequence[str]],
+    row: Callable[[Any], Sequence[Cell]],
     *,
     rows_max: int,
     empty: str,

@@ -83,7 +83,7 @@ def up(context: Context, /, **options: Any) -> None:
     """
     from billing.app import up as process
 
-    process.main(settings_of(context.settings, **options), output.line)
+    process.main(settings_of(context.settings, **options), output.lines)
 
 
 @click.command("demo")
@@ -96,4 +96,4 @@ def demo(context: Context, /, once: bool, **options: Any) -> None:
     """Show the product with a real model server: traffic, counts, a killed worker, an invoice."""
     from billing.app import demo as process
 
-    sys.exit(process.main(settings_of(context.settings, **options), once=once, show=output.line))
+    sys.exit(process.main(settings_of(context.settings, **options), once=once, show=output.lines))

@@ -1,16 +1,18 @@
 """The services of one command on one database, wired to this machine's clock and randomness."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+import asyncpg
+from sqlalchemy.exc import DBAPIError
 
 from billing.errors import Misconfigured, Unavailable
 from billing.fleet.service import FleetService
-from billing.infra.postgres import Database, sqlalchemy_url
+from billing.infra.postgres import ROLES, Database
+from billing.infra.postgres_url import address_of
 from billing.infra.system import new_id, now_us, random_bytes
 from billing.invoicing.service import InvoicingService
 from billing.pricing.service import PricingService
@@ -23,6 +25,10 @@ POOL_SIZE = 1
 _NOT_MIGRATED = {"42P01", "42703", "22023"}
 """SQLSTATEs of a missing table, a missing column, a missing role: the schema is not the one of this program."""
 _NOT_ALLOWED = "42501"
+_MAKING_ROLES = "CreateRole"
+_CHECKING_RIGHTS = "aclcheck_error"
+"""Functions of Postgres that refuse: they have one name in every language, which their message has not."""
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 class Services:
@@ -48,38 +54,45 @@ def run(url: str, work: Callable[[Services], Awaitable[Result]]) -> Result:
 @contextmanager
 def explained(url: str) -> Iterator[None]:
     """Turn what a database refuses into what to do about it; raises ``Misconfigured`` or ``Unavailable``."""
-    try:
-        make_url(sqlalchemy_url(url))
-    except (ArgumentError, ValueError):
-        # Without the cause: it may repeat the password.
-        raise Misconfigured(
-            "DATABASE_URL is not an address; write postgresql://user:password@host:5432/billing"
-        ) from None
+    user = address_of(url).url.username
     try:
         yield
     except OSError as fault:
         raise Unavailable(f"Postgres cannot be reached: {fault}") from fault
-    except (DBAPIError, Unavailable) as fault:
-        state = _sqlstate(fault)
+    except (DBAPIError, asyncpg.PostgresError, Unavailable) as fault:
+        refusal = _refusal(fault)
+        state = getattr(refusal, "sqlstate", None)
         if state in _NOT_MIGRATED:
             raise Misconfigured(
                 "the database is not migrated to this program's schema: run `billing migrate`"
             ) from fault
-        if state == _NOT_ALLOWED:
-            raise Misconfigured(
-                f"the database does not let this user work as {ROLE}: run `billing migrate` as its owner"
-            ) from fault
+        if refusal is not None and state == _NOT_ALLOWED:
+            raise Misconfigured(_what_to_grant(refusal, user)) from fault
         raise
 
 
-def _sqlstate(fault: BaseException | None) -> str | None:
+def _what_to_grant(refusal: BaseException, user: str | None) -> str:
+    """What has to be done for the user of the address, as far as possible in words that can be run."""
+    name = "<user>" if user is None else _identifier(user)
+    refused_by = getattr(refusal, "server_source_function", None)
+    if refused_by == _CHECKING_RIGHTS:
+        return f"{refusal}: run `billing migrate` as the owner of the database"
+    grant = f"GRANT {', '.join(ROLES)} TO {name}"
+    if refused_by == _MAKING_ROLES:
+        grant = "; ".join([*(f"CREATE ROLE {role}" for role in ROLES), grant])
+    return f"the database does not let {name} work as {', '.join(ROLES)}: as a superuser run `{grant}`"
+
+
+def _identifier(name: str) -> str:
+    """A name as SQL writes it."""
+    return name if _PLAIN_NAME.fullmatch(name) else '"{}"'.format(name.replace('"', '""'))
+
+
+def _refusal(fault: BaseException | None) -> BaseException | None:
     """What Postgres itself said, below the errors that were made of it; None when it said nothing."""
-    while fault is not None:
-        state = getattr(fault, "sqlstate", None)
-        if state is not None:
-            return str(state)
+    while fault is not None and not isinstance(fault, asyncpg.PostgresError):
         fault = getattr(fault, "orig", None) or fault.__cause__
-    return None
+    return fault
 
 
 async def _run(url: str, work: Callable[[Services], Awaitable[Result]]) -> Result:

@@ -82,7 +82,9 @@ def _times(found: Trace) -> str:
 
 
 def milliseconds(span_us: int) -> str:
-    """A span in milliseconds with one decimal, cut and not rounded."""
+    """A span in milliseconds with one decimal, cut and not rounded; in microseconds where that would be 0.0."""
+    if span_us < _TENTH_US:
+        return f"{span_us} µs"
     whole, rest = divmod(span_us, _MICROSECONDS_PER_MILLISECOND)
     return f"{whole:,}.{rest // _TENTH_US} ms"
 
@@ -101,7 +103,7 @@ def _counts_sheet(found: Trace) -> output.Sheet:
 def _costs_sheet(found: Trace) -> output.Sheet:
     currency = found.currency or ""
     known = [each.amount for each in found.costs if each.amount is not None]
-    *costs, total = output.amounts([*known, found.amount], currency)
+    *costs, total = output.amounts([*known, money.total(known)], currency)
     written = iter(costs)
     sheet = output.Sheet("Priced", "Tokens>", "× price>", "÷ per>", "= amount>", "Rate*")
     for each in found.costs:
@@ -164,7 +166,7 @@ def _document(found: Trace) -> dict[str, object]:
         "disposition": found.disposition,
         "currency": found.currency,
         "costs": _cost_documents(found.costs),
-        "amount": money.plain(found.amount),
+        "amount": found.amount,
         "amount_is_estimate": True,
     }
 

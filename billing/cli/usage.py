@@ -35,12 +35,14 @@ def usage(context: Context, tenant_slug: str, period: str | None, as_json: bool)
         )
         return
     output.draw(_sheet(report))
+    output.paragraph("A request stands under the weakest provenance among its counts;")
+    output.line("billing trace shows each count's own.")
     ends = [f"{output.words(each.outcome)} {output.count(each.requests)}" for each in report.summary.outcomes]
     output.paragraph("Requests: " + " · ".join(ends))
 
 
 def _sheet(report: UsageReport) -> output.Sheet:
-    sheet = output.Sheet("Model*", "Provenance", "Component", "Requests>", "Tokens>")
+    sheet = output.Sheet("Model*", "Weakest\nprovenance", "Component", "Requests>", "Tokens>")
     model = ""
     for each in report.summary.lines:
         for cells in _rows(each, is_first=each.model != model):
@@ -64,7 +66,7 @@ def _rows(usage_line: UsageLine, *, is_first: bool) -> Iterator[tuple[str, ...]]
             *shared,
             "–",
             requests,
-            "unknown" if usage_line.provenance == output.UNKNOWN_PROVENANCE else "0",
+            "unknown" if _is_unknown(usage_line) else "0",
         )
     for index, part in enumerate(used):
         tokens = output.count(usage_line.tokens.get(part))
@@ -85,6 +87,7 @@ def _document(report: UsageReport) -> dict[str, object]:
         "end": output.timestamp(report.period.end_us),
         "as_of": output.timestamp(report.as_of_us),
         "requests": summary.requests,
+        "requests_unknown": sum(each.requests for each in summary.lines if _is_unknown(each)),
         "tokens": summary.tokens.total,
         "components": _components(summary.tokens),
         "outcomes": {each.outcome: each.requests for each in summary.outcomes},
@@ -93,12 +96,22 @@ def _document(report: UsageReport) -> dict[str, object]:
                 "model": each.model,
                 "provenance": each.provenance,
                 "requests": each.requests,
-                "tokens": each.tokens.total,
-                "components": _components(each.tokens),
+                "tokens": each.tokens.total or (None if _is_unknown(each) else 0),
+                "components": _line_components(each),
             }
             for each in summary.lines
         ],
     }
+
+
+def _is_unknown(usage_line: UsageLine) -> bool:
+    """Whether input or output of the requests is unknown, so that a count of 0 says nothing."""
+    return usage_line.provenance == output.UNKNOWN_PROVENANCE
+
+
+def _line_components(usage_line: UsageLine) -> dict[str, int | None]:
+    absent = None if _is_unknown(usage_line) else 0
+    return {part: tokens or absent for part, tokens in _components(usage_line.tokens).items()}
 
 
 def _components(tokens: Components) -> dict[str, int]:

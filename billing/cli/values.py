@@ -1,10 +1,8 @@
 """Kinds of values on the command line."""
 
-from datetime import UTC, datetime
-
 import click
 
-from billing.clock import from_datetime
+from billing.pricing.instant import OutOfYears, parse_instant
 
 
 class Instant(click.ParamType[int]):
@@ -13,14 +11,15 @@ class Instant(click.ParamType[int]):
     name = "instant"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The instant; fails with an example on anything else, a time without its zone included."""
+        """The instant; fails with an example on anything else, a time without its zone and a far year included."""
         if isinstance(value, int):
             return value
         text = str(value)
         try:
-            moment = datetime.fromisoformat(text)
             is_day = len(text) == len("2026-11-01")
-            return from_datetime(moment.replace(tzinfo=UTC) if is_day else moment)
+            return parse_instant(f"{text}T00:00:00Z" if is_day else text)
+        except OutOfYears as fault:
+            self.fail(f"{text} {fault}", param, ctx)
         except ValueError:
             self.fail(f"{text!r} is not an instant; write 2026-11-01 or 2026-11-01T12:30:00Z", param, ctx)
 

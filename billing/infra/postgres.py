@@ -4,8 +4,7 @@ Every statement stands in a ``store.py``; this file only says how a transaction 
 explicitly, because a COPY as the first statement on a lazily begun SQLAlchemy session runs in autocommit (traps.md 1).
 """
 
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -16,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from billing.errors import Misconfigured, Unavailable
+from billing.infra.postgres_url import address_of
 
 metadata = MetaData(
     naming_convention={
@@ -49,16 +49,13 @@ class Database:
         if role is not None:
             settings["role"] = role
         self._role = role
-        self._engine: AsyncEngine = create_async_engine(
-            sqlalchemy_url(url),
+        self._engine = engine_of(
+            url,
+            settings,
+            {"command_timeout": COMMAND_TIMEOUT_S},
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=True,
-            connect_args={
-                "timeout": CONNECT_TIMEOUT_S,
-                "command_timeout": COMMAND_TIMEOUT_S,
-                "server_settings": settings,
-            },
         )
 
     def __repr__(self) -> str:
@@ -71,7 +68,7 @@ class Database:
         Raises ``Unavailable`` when Postgres cannot be reached or goes away; nothing was committed then, unless the
         connection was lost during the commit itself, which is why every write is idempotent by its id.
         """
-        async with aclosing(await self._connect()) as connection:
+        async with aclosing(await connected(self._engine)) as connection:
             try:
                 transaction = await connection.begin()
                 # SQLAlchemy's begin sends nothing: asyncpg begins at its first own statement. A COPY is not one.
@@ -91,15 +88,6 @@ class Database:
                     raise Unavailable(f"Postgres went away: {fault or type(fault).__name__}") from fault
                 raise
 
-    async def _connect(self) -> AsyncConnection:
-        """A connection of the pool; whatever keeps it from being made, be it a password, means that there is none now."""
-        try:
-            return await self._engine.connect()
-        except DBAPIError as fault:
-            raise Unavailable(f"Postgres cannot be reached: {_reason(fault)}") from fault
-        except (*_CONNECTION_LOST, PoolTimeoutError) as fault:
-            raise Unavailable(f"Postgres cannot be reached: {fault or type(fault).__name__}") from fault
-
     async def close(self) -> None:
         """Close every pooled connection."""
         await self._engine.dispose()
@@ -111,14 +99,37 @@ async def driver(connection: Connection) -> Any:
     return raw.driver_connection
 
 
-def sqlalchemy_url(url: str) -> str:
-    """The URL with SQLAlchemy's driver name: ``postgresql://…`` becomes ``postgresql+asyncpg://…``."""
-    return re.sub(r"^postgres(ql)?(\+asyncpg)?://", "postgresql+asyncpg://", url)
+def engine_of(
+    url: str, session: Mapping[str, str], arguments: Mapping[str, Any] | None = None, **options: Any
+) -> AsyncEngine:
+    """An engine on the database of a ``postgresql://`` address, which connects when it is first used.
+
+    ``session`` holds settings of its sessions, ``arguments`` those of ``asyncpg.connect``, ``options`` SQLAlchemy's
+    own. Raises ``Misconfigured`` when the address has a parameter that cannot be followed.
+    """
+    address = address_of(url)
+    connect_arguments = {
+        **address.connect_arguments,
+        **(arguments or {}),
+        "timeout": CONNECT_TIMEOUT_S,
+        "server_settings": {**address.session, **session},
+    }
+    return create_async_engine(address.url, connect_args=connect_arguments, **options)
 
 
-def asyncpg_url(url: str) -> str:
-    """The URL as asyncpg itself reads it."""
-    return re.sub(r"^postgres(ql)?(\+asyncpg)?://", "postgresql://", url)
+async def connected(engine: AsyncEngine) -> AsyncConnection:
+    """A connection of the engine. Whatever keeps it from being made, be it a password, means that there is none now.
+
+    Raises ``Unavailable``, or ``Misconfigured`` when the address asks for what this machine does not have.
+    """
+    try:
+        return await engine.connect()
+    except DBAPIError as fault:
+        if fault.orig is not None and isinstance(fault.orig.__cause__, asyncpg.ClientConfigurationError):
+            raise Misconfigured(f"DATABASE_URL cannot be followed: {_reason(fault)}") from fault
+        raise Unavailable(f"Postgres cannot be reached: {_reason(fault)}") from fault
+    except (*_CONNECTION_LOST, PoolTimeoutError) as fault:
+        raise Unavailable(f"Postgres cannot be reached: {_first_line(fault)}") from fault
 
 
 def _is_lost(fault: BaseException | None) -> bool:
@@ -127,4 +138,8 @@ def _is_lost(fault: BaseException | None) -> bool:
 
 
 def _reason(fault: DBAPIError) -> str:
-    return str(fault.orig).strip().split("\n", maxsplit=1)[0]
+    return _first_line(fault.orig or fault)
+
+
+def _first_line(fault: BaseException) -> str:
+    return str(fault).strip().split("\n", maxsplit=1)[0] or type(fault).__name__

@@ -12,6 +12,7 @@ import msgspec
 from billing import money
 from billing.errors import Conflict
 from billing.invoicing.period import Period
+from billing.metering.rollup import NO_PROVENANCE
 from billing.metering.stored import RollupRow
 from billing.money import Rounding
 from billing.pricing.billable import Disposition, disposition
@@ -20,13 +21,32 @@ from billing.tokens.components import Component, Components
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """How much of a section ended in one way and is known in one way."""
+    """How much of a section ended in one way and is known in one way.
+
+    ``tokens`` are those that are known, ``unrated`` those among them that no rate prices; ``amount`` is that of the rest.
+    """
 
     outcome: str
     provenance: str
     requests: int
     tokens: int
+    unrated: int
     amount: Decimal
+
+    @property
+    def requests_unknown(self) -> int:
+        """Requests whose input or output is unknown, so that they used more than ``tokens`` says."""
+        return self.requests if self.provenance == NO_PROVENANCE else 0
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known of what was used: 0 tokens are not none then."""
+        return self.tokens == 0 and self.requests_unknown > 0
+
+    @property
+    def worth(self) -> Decimal | None:
+        """What the tokens would have cost; None when nothing is known or nothing has a rate."""
+        return _worth(self.tokens, self.unrated, self.amount, is_unknown=self.is_unknown)
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -39,6 +59,26 @@ class Section(msgspec.Struct, frozen=True):
     unrated: tuple[Unrated, ...]
     amount: Decimal
     reasons: tuple[Reason, ...]
+
+    @property
+    def tokens_unrated(self) -> int:
+        """Tokens among ``tokens`` that no rate prices."""
+        return sum(each.quantity for each in self.unrated)
+
+    @property
+    def requests_unknown(self) -> int:
+        """Requests whose input or output is unknown."""
+        return sum(each.requests_unknown for each in self.reasons)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known of what was used."""
+        return self.tokens == 0 and self.requests_unknown > 0
+
+    @property
+    def worth(self) -> Decimal | None:
+        """What the tokens cost or would have cost; None when nothing is known or nothing has a rate."""
+        return _worth(self.tokens, self.tokens_unrated, self.amount, is_unknown=self.is_unknown)
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -122,15 +162,18 @@ def _reasons(rows: Sequence[RollupRow], terms: Sequence[Term]) -> tuple[Reason, 
     grouped: dict[tuple[str, str], list[RollupRow]] = {}
     for row in rows:
         grouped.setdefault((row.outcome, row.provenance), []).append(row)
-    return tuple(
-        Reason(
-            outcome=outcome,
-            provenance=provenance,
-            requests=sum(row.requests for row in grouped[outcome, provenance]),
-            tokens=sum(tokens_of(row).total for row in grouped[outcome, provenance]),
-            amount=_amount(_rate(grouped[outcome, provenance], terms)),
-        )
-        for outcome, provenance in sorted(grouped)
+    return tuple(_reason(*key, grouped[key], terms) for key in sorted(grouped))
+
+
+def _reason(outcome: str, provenance: str, rows: Sequence[RollupRow], terms: Sequence[Term]) -> Reason:
+    rating = _rate(rows, terms)
+    return Reason(
+        outcome=outcome,
+        provenance=provenance,
+        requests=sum(row.requests for row in rows),
+        tokens=sum(tokens_of(row).total for row in rows),
+        unrated=sum(each.quantity for each in rating.unrated),
+        amount=_amount(rating),
     )
 
 
@@ -140,6 +183,10 @@ def _rate(rows: Sequence[RollupRow], terms: Sequence[Term]) -> Rating:
 
 def _amount(rating: Rating) -> Decimal:
     return money.total([line.amount for line in rating.lines])
+
+
+def _worth(tokens: int, unrated: int, amount: Decimal, *, is_unknown: bool) -> Decimal | None:
+    return None if is_unknown or (unrated and unrated == tokens) else amount
 
 
 def _currency(terms: Sequence[Term]) -> str | None:

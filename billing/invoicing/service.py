@@ -16,6 +16,7 @@ from billing.invoicing.usage_summary import UsageSummary, summarise
 from billing.metering import store as metering_store
 from billing.metering.stored import StoredRecord
 from billing.pricing import store as pricing_store
+from billing.pricing.instant import check_years
 from billing.tenants import store as tenants_store
 from billing.tenants.tenant import Tenant
 
@@ -107,7 +108,7 @@ async def _parties(connection: Connection, record: StoredRecord) -> Parties:
 def _usage_id(text: str) -> UUID:
     try:
         usage_id = UUID(text)
-        instant_of(usage_id)
+        check_years(instant_of(usage_id))
     except ValueError:
         raise InvalidInput(
             f"{text[:80]!r} is not a usage id; it is what a reply carries as x-request-id, a UUID of version 7",

@@ -43,7 +43,10 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """One screen about one request. ``amount`` is an estimate until its period is closed."""
+    """One screen about one request. ``amount`` is an estimate until its period is closed.
+
+    It is None when nothing has one although something may have been used: no plan, no rate, or counts that are unknown.
+    """
 
     record: StoredRecord
     at_us: int
@@ -52,7 +55,7 @@ class Trace(msgspec.Struct, frozen=True):
     costs: tuple[Cost, ...]
     disposition: Disposition
     currency: str | None
-    amount: Decimal
+    amount: Decimal | None
 
 
 def trace(record: StoredRecord, parties: Parties, terms: Sequence[Term]) -> Trace:
@@ -70,8 +73,14 @@ def trace(record: StoredRecord, parties: Parties, terms: Sequence[Term]) -> Trac
         costs=costs,
         disposition=disposition(record.outcome, record.provenance),
         currency=next((term.plan.currency for term in terms if term.holds_at(at_us)), None),
-        amount=money.total([cost.amount for cost in costs if cost.amount is not None]),
+        amount=_amount(record, costs),
     )
+
+
+def _amount(record: StoredRecord, costs: Sequence[Cost]) -> Decimal | None:
+    known = [cost.amount for cost in costs if cost.amount is not None]
+    is_complete = record.input.value is not None and record.output.value is not None
+    return money.total(known) if known or (is_complete and not costs) else None
 
 
 def _cost(model: str, at_us: int, part: Component, quantity: int, terms: Sequence[Term]) -> Cost:

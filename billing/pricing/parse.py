@@ -3,12 +3,12 @@
 import difflib
 import re
 from collections.abc import Iterable
-from datetime import datetime
 from decimal import Decimal
 
 from billing import money
-from billing.clock import BUCKET_MINUTES, from_datetime, is_on_grid
+from billing.clock import BUCKET_MINUTES, is_on_grid
 from billing.errors import InvalidInput
+from billing.pricing.instant import OutOfYears, parse_instant
 from billing.pricing.pattern import check_pattern, specificity
 from billing.pricing.plan import SHORTHANDS, Content, ModelRates, PlanFile, Version, check_rates
 from billing.pricing.unit import PER_CHOICES, UnitPrice
@@ -101,7 +101,9 @@ def _instant(tree: Tree, where: str) -> int:
     text = _text(tree, where)
     example = "write for example 2026-01-01T00:00:00Z"
     try:
-        instant_us = from_datetime(datetime.fromisoformat(text))
+        instant_us = parse_instant(text)
+    except OutOfYears as fault:
+        raise InvalidInput(f"{where}: {text} {fault}; {example}", where) from None
     except ValueError:
         raise InvalidInput(
             f"{where}: {text!r} is not an instant with a time zone; {example}", where

@@ -42,8 +42,8 @@ async def insert_version(connection: Connection, plan_id: UUID, version: Version
 
 
 async def lock_plan(connection: Connection, name: str) -> None:
-    """Let nobody else add versions to a plan until the transaction ends."""
-    await connection.execute(select(price_plan.c.id).where(price_plan.c.name == name).with_for_update())
+    """Let nobody else add versions to a plan until the transaction ends; a lock on its row would ask for UPDATE."""
+    await _lock(connection, f"plan {name}")
 
 
 async def plan_by_name(connection: Connection, name: str) -> Plan | None:
@@ -59,8 +59,11 @@ async def plans(connection: Connection, rows_max: int) -> list[Plan]:
 
 async def lock_subscriptions(connection: Connection, tenant_id: UUID) -> None:
     """Let nobody else change a tenant's subscriptions until the transaction ends; its first has no row to lock."""
-    key = func.hashtextextended(f"subscription {tenant_id}", 0)
-    await connection.execute(select(func.pg_advisory_xact_lock(key)))
+    await _lock(connection, f"subscription {tenant_id}")
+
+
+async def _lock(connection: Connection, name: str) -> None:
+    await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
 
 async def insert_subscription(connection: Connection, new: Subscription) -> bool:

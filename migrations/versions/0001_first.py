@@ -321,18 +321,26 @@ CREATE FUNCTION uuid_floor(moment timestamptz) RETURNS uuid LANGUAGE sql IMMUTAB
 $$
 """
 
-# P10: the portal sees the tenant that its transaction names, and nothing else.
+# P10: the portal sees the tenant that its transaction names, and nothing else. What a role may change is named column by
+# column: a plan's currency, a version or a key's hash stays as it was made, whatever goes wrong in a program.
 GRANTS = """
 GRANT USAGE ON SCHEMA public TO gateway, recorder, control, portal;
 GRANT SELECT ON directory_version, tenant, project, api_key, backend, model, deployment TO gateway;
-GRANT SELECT, INSERT, UPDATE ON spool, usage_rollup, usage_quarantine TO recorder;
+GRANT SELECT, INSERT ON spool, usage_rollup, usage_quarantine TO recorder;
+GRANT UPDATE (shipped_through, oldest_open, closed_at) ON spool TO recorder;
+GRANT UPDATE (requests, uncached_input, cached_input, cache_write, answer_output, reasoning) ON usage_rollup TO recorder;
 GRANT SELECT, INSERT ON usage_record TO recorder;
 GRANT SELECT ON tenant TO recorder;
-GRANT SELECT, INSERT, UPDATE ON tenant, project, api_key, backend, model, deployment, price_plan, subscription TO control;
-GRANT SELECT, UPDATE ON directory_version TO control;
+GRANT SELECT, INSERT ON tenant, project, api_key, backend, model, deployment, price_plan, subscription TO control;
+GRANT UPDATE (revoked_at) ON api_key TO control;
+GRANT UPDATE (url, engine, credential, concurrency, archived_at) ON backend TO control;
+GRANT UPDATE (ends_at) ON subscription TO control;
+-- The whole table, because LOCK TABLE asks for that: fleet takes names one writer at a time.
+GRANT UPDATE ON model TO control;
+GRANT SELECT, UPDATE (version) ON directory_version TO control;
 GRANT SELECT, INSERT ON price_plan_version TO control;
 GRANT SELECT ON spool, usage_record, usage_rollup TO control;
-GRANT SELECT, UPDATE ON usage_quarantine TO control;
+GRANT SELECT, UPDATE (released_at) ON usage_quarantine TO control;
 GRANT SELECT ON usage_record, usage_rollup TO portal;
 GRANT EXECUTE ON FUNCTION usage_partitions_ensure(timestamptz, timestamptz) TO recorder, control;
 REVOKE EXECUTE ON FUNCTION usage_partitions_ensure(timestamptz, timestamptz) FROM PUBLIC;

@@ -39,7 +39,7 @@ from tests.gateway.scripted_engine import (
 )
 
 LIMITS = GatewaySettings()
-ENGINES = {"llamacpp": "llama.cpp", "vllm": "vllm"}
+ENGINES = {"llamacpp": "llama.cpp", "vllm": "vllm", "transformers_serve": "vllm"}
 STREAMS = sorted(
     (folder, path.name.removesuffix(".request.txt"))
     for folder in ENGINES
@@ -53,6 +53,8 @@ ids = [f"{folder}-{name}" for folder, name in STREAMS]
 async def serve(folder: str, name: str, answers: Sequence[Sequence[Step]]) -> list[tuple[Closed, FakeClient]]:
     """Let a proxy answer the recorded request once for each answer, over one pool."""
     asked = recording(folder, name)
+    # One server's recordings give the model another name than the directory of these tests does.
+    body = asked.request.replace(b'"tiny-markov"', b'"tiny"')
     pool = UpstreamPool(
         connect_timeout_s=2.0,
         head_timeout_s=5.0,
@@ -77,7 +79,7 @@ async def serve(folder: str, name: str, answers: Sequence[Sequence[Step]]) -> li
                 settings=LIMITS,
             )
             headers = {b"authorization": KEY}
-            await proxy.serve(Request(USAGE_ID, NOW_US, "POST", asked.path, headers, asked.request), client)
+            await proxy.serve(Request(USAGE_ID, NOW_US, "POST", asked.path, headers, body), client)
             assert len(spool.opened) == len(spool.closed) == 1
             served.append((spool.closed[0], client))
             # The reply's end and the connection's return to the pool are noticed in the loop's next turns.
@@ -124,7 +126,7 @@ async def test_extra_bytes_after_a_reply_reach_nobody(folder: str, name: str) ->
 
 
 @pytest.mark.parametrize("death", [Reset(), Close()], ids=["reset", "closed"])
-@pytest.mark.parametrize("folder", list(ENGINES))
+@pytest.mark.parametrize("folder", ["llamacpp", "vllm"])
 async def test_a_stream_that_breaks_off_keeps_its_last_running_count(folder: str, death: Step) -> None:
     name = "chat_stream_timings_per_token" if folder == "llamacpp" else "chat_stream_continuous_usage"
     head, _, body = path_of(folder, name).partition(b"\r\n\r\n")

@@ -111,7 +111,10 @@ def test_usage_counts_what_the_preview_counts(furnished: Terminal) -> None:
     preview = furnished.json("invoices", "preview", "--tenant", "acme", "--period", "2026-11")
     assert (
         found["tokens"]
-        == preview["tokens"] + preview["waived"]["tokens"] + preview["under_review"]["tokens"]
+        == preview["tokens"]
+        + preview["tokens_unrated"]
+        + preview["waived"]["tokens"]
+        + preview["under_review"]["tokens"]
         == 2_243
     )
     assert found["outcomes"] == {"complete": 3, "interrupted": 1}
@@ -120,6 +123,19 @@ def test_usage_counts_what_the_preview_counts(furnished: Terminal) -> None:
     assert ["unknown", "answer", "output", "1", "40"] in printed
     assert ["All", "4", "2,243"] in printed
     assert printed[-1] == ["Requests:", "complete", "3", "·", "interrupted", "1"]
+    sentence = "A request stands under the weakest provenance among its counts; billing trace shows each count's own."
+    assert [*printed[-3], *printed[-2]] == sentence.split()
+    assert found["requests_unknown"] == 1
+    [killed] = [line for line in found["lines"] if line["provenance"] == "none"]
+    assert (killed["components"]["uncached_input"], killed["components"]["answer_output"]) == (None, 40)
+
+
+@pytest.mark.parametrize("command", ["usage", "invoices preview"])
+def test_a_table_fits_eighty_columns(furnished: Terminal, command: str) -> None:
+    furnished.environment["COLUMNS"] = "80"
+    _, _, *shown = furnished.ok(*command.split(), "--tenant", "acme", "--period", "2026-11").splitlines()
+    tables = [line for line in shown if not line.startswith(("Waived", "Unrated"))]
+    assert max(map(len, tables)) <= 80
 
 
 def test_a_trace_shows_the_way_the_counts_and_the_arithmetic(furnished: Terminal) -> None:
@@ -171,7 +187,7 @@ def test_what_was_set_up_is_listed(furnished: Terminal) -> None:
 def test_a_key_is_shown_once_and_alone_on_standard_output(terminal: Terminal) -> None:
     terminal.ok("tenants", "create", "acme")
     text = terminal.ok(
-        "keys", "create", "--tenant", "acme", "--tag", "team=search", "--expires-at", "2999-01-01"
+        "keys", "create", "--tenant", "acme", "--tag", "team=search", "--expires-at", "2199-01-01"
     ).strip()
     assert api_key.parse(text) == sql(terminal.url, "SELECT hash FROM api_key")[0][0]
     listed = terminal.ok("keys", "list", "--tenant", "acme") + terminal.ok(

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from billing.cli.main import cli
+from billing.infra.embedded import EmbeddedPostgres
 from tests.cli_kit import Terminal
 from tests.invoice_kit import usage_id
 from tests.metering_kit import sql
@@ -84,10 +86,54 @@ def test_a_user_who_may_not_work_as_an_operator_is_told(terminal: Terminal) -> N
     try:
         weak = Terminal(terminal.url.replace("postgres@", "weak@"), Path())
         assert weak.fails("tenants", "list") == (
-            "error: the database does not let this user work as control: run `billing migrate` as its owner"
+            "error: the database does not let weak work as gateway, recorder, control, portal: as a superuser run "
+            "`GRANT gateway, recorder, control, portal TO weak`"
         )
     finally:
         sql(terminal.url, "DROP ROLE weak")
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A server on which nobody has migrated yet: roles belong to the whole of it."""
+    with EmbeddedPostgres(tmp_path, throwaway=True) as server:
+        yield server
+
+
+def test_an_owner_who_may_not_make_roles_is_told_what_a_superuser_runs_and_goes_on(
+    own_server: EmbeddedPostgres,
+) -> None:
+    own_server.create_database("owned")
+    sql(own_server.url, 'CREATE ROLE "Plain-Owner" LOGIN')
+    sql(own_server.url, 'ALTER DATABASE owned OWNER TO "Plain-Owner"')
+    terminal = Terminal(own_server.url_of("owned").replace("postgres@", "Plain-Owner@"), Path())
+    roles = "gateway, recorder, control, portal"
+    refused = f'error: the database does not let "Plain-Owner" work as {roles}: as a superuser run `'
+    makes = "CREATE ROLE gateway; CREATE ROLE recorder; CREATE ROLE control; CREATE ROLE portal; "
+    grants = f'GRANT {roles} TO "Plain-Owner"'
+    assert terminal.fails("migrate") == f"{refused}{makes}{grants}`"
+    for role in roles.split(", "):
+        sql(own_server.url, f"CREATE ROLE {role}")
+    assert terminal.fails("migrate") == f"{refused}{grants}`"
+    sql(own_server.url, grants)
+    assert terminal.ok("migrate") == "The database is up to date.\n"
+    assert terminal.json("tenants", "list") == []
+    guest = Terminal(own_server.url_of("postgres").replace("postgres@", "Plain-Owner@"), Path())
+    assert guest.fails("migrate").endswith(": run `billing migrate` as the owner of the database")
+
+
+def test_a_wrong_password_is_one_line_that_does_not_repeat_it(own_server: EmbeddedPostgres) -> None:
+    own_server.create_database("secured")
+    sql(own_server.url, "CREATE ROLE somebody LOGIN PASSWORD 'right'")
+    [(file,)] = sql(own_server.url, "SELECT current_setting('hba_file')")
+    rules = Path(file)
+    rules.write_text(f"local all somebody scram-sha-256\n{rules.read_text()}")
+    sql(own_server.url, "SELECT pg_reload_conf()")
+    url = own_server.url_of("secured").replace("postgres@", "somebody:hunter2@")
+    for command in (("migrate",), ("tenants", "list")):
+        assert Terminal(url, Path()).fails(*command) == (
+            'error: Postgres cannot be reached: password authentication failed for user "somebody"'
+        )
 
 
 def test_a_database_that_is_not_migrated_says_so_and_can_be(database_url: str, tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """Embedded engines as an operator meets them: first start, restart, crash, a second copy, settings."""
 
-import asyncio
 import os
-import re
 import shutil
 import signal
 import stat
@@ -12,16 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from billing.errors import Misconfigured
 from billing.infra.child import processes_in
-from billing.infra.embedded import DATABASE_NAME, EmbeddedPostgres, EmbeddedValkey, engines, sqlalchemy_url
+from billing.infra.embedded import DATABASE_NAME, EmbeddedPostgres, EmbeddedValkey, engines
 from billing.infra.engine_folders import socket_folder
 from billing.settings import Settings
 from tests.integration.engine_parent import (
@@ -131,17 +126,6 @@ def test_valkey_appends_and_refuses_rather_than_forgets(data_dir: Path) -> None:
         redis.Redis.from_url(valkey.url, decode_responses=True) as client,
     ):
         assert client.get("kept") == "7"
-
-
-def test_sqlalchemy_takes_the_url(database_url: str) -> None:
-    async def ask() -> Any:
-        engine = create_async_engine(sqlalchemy_url(database_url))
-        async with engine.connect() as connection:
-            found = await connection.scalar(text("SELECT current_database()"))
-        await engine.dispose()
-        return found
-
-    assert asyncio.run(ask()) == re.findall(r"/(test_\d+)\?", database_url)[0]
 
 
 def test_a_template_is_copied_and_an_existing_database_is_kept(postgres_server: EmbeddedPostgres) -> None:

@@ -183,7 +183,7 @@ async def test_traces_of_a_month_add_up_to_its_preview(priced: House) -> None:
     draft = (await priced.invoicing.preview("acme")).draft
     traces = [await priced.invoicing.trace(str(each.id)) for each in priced.records()]
     billed = [
-        each.amount
+        each.amount or Decimal(0)
         for each in traces
         if each.disposition is Disposition.BILL and draft.period.holds(each.at_us)
     ]

@@ -96,6 +96,42 @@ async def test_operators_may_not_touch_a_stored_version(database: Database, serv
             await run(database, statement)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE price_plan SET currency = 'EUR'",
+        "UPDATE price_plan SET name = 'other'",
+        "SELECT FROM price_plan FOR UPDATE",
+        "UPDATE subscription SET plan_id = tenant_id",
+        "UPDATE subscription SET starts_at = '2020-01-01'",
+        "UPDATE tenant SET collection = 2",
+        "UPDATE api_key SET hash = ''",
+        "UPDATE backend SET name = 'other'",
+        "UPDATE project SET tenant_id = id",
+        "UPDATE usage_quarantine SET payload = ''",
+        "DELETE FROM subscription",
+    ],
+)
+async def test_operators_may_change_only_what_a_service_changes(database: Database, statement: str) -> None:
+    with pytest.raises(Exception, match="permission denied for table"):
+        await run(database, statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE subscription SET ends_at = NULL",
+        "UPDATE api_key SET revoked_at = now()",
+        "SELECT FROM api_key FOR UPDATE",
+        "UPDATE backend SET url = '', engine = '', credential = NULL, concurrency = NULL, archived_at = NULL",
+        "UPDATE directory_version SET version = version + 1",
+        "UPDATE usage_quarantine SET released_at = now()",
+    ],
+)
+async def test_operators_may_change_what_a_service_changes(database: Database, statement: str) -> None:
+    await run(database, statement)
+
+
 async def run(database: Database, statement: str) -> None:
     async with database.transaction() as connection:
         await connection.exec_driver_sql(statement)

@@ -144,7 +144,6 @@ async def test_another_record_of_the_same_id_is_a_conflict_and_the_first_stands(
 
 
 REFUSED = {
-    "NUL in a label": lambda: pair(new_id(), end_user="a\0b"),
     "NUL in a tag": lambda: pair(new_id(), tags={"a": "\0"}),
     "a model name that no index can hold": lambda: pair(new_id(), model=os.urandom(6_000).hex()),
     "a status that is no smallint": lambda: closed_with(status=70_000),

@@ -1,160 +1,33 @@
-"""Recorded streams give the same counts and the same bytes however reads cut them, and lose neither to noise or damage."""
+"""Recorded streams give their counts and their bytes, and lose neither to noise or damage."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
-from itertools import pairwise
-from typing import Any, NamedTuple
-
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.gateway.relay import StreamRelay
 from billing.tokens.components import Component, components
-from billing.tokens.dialects.openai import PATHS, Call, Operation, parse
-from billing.tokens.engines import LLAMA_CPP, VLLM, Engine
+from billing.tokens.engines import LLAMA_CPP, VLLM
 from billing.tokens.meter import StreamMeter
 from billing.tokens.usage import TokenUsage
-from tests.gateway.recordings import Recording, recording
-
-Counts = tuple[int | None, int | None, int | None, int | None]
-UNKNOWN: Counts = (None, None, None, None)
-ENGINES = {"llamacpp": LLAMA_CPP, "vllm": VLLM}
-
-# input, cached input, output and reasoning tokens of each recorded stream, by hand.
-GOLDEN: dict[tuple[str, str], Counts] = {
-    ("llamacpp", "chat_stream_usage_true"): (32, 31, 53, None),
-    ("llamacpp", "chat_stream_continuous_usage"): (32, 31, 20, None),
-    ("llamacpp", "chat_stream_maxtok10"): (32, 31, 10, None),
-    # <think> is 1 token; the last of r1 to r4 stands at the counter's 5: 5 − 1 = 4.
-    ("llamacpp", "chat_stream_timings_per_token"): (32, 31, 5, 4),
-    ("llamacpp", "completions_stream_usage_absent"): (4, 3, 53, None),
-    ("llamacpp", "chat_stream_client_abort"): UNKNOWN,
-    ("vllm", "chat_stream_continuous_usage"): (32, 0, 20, 19),
-    ("vllm", "chat_stream_maxtok10"): (32, 0, 10, 9),
-    ("vllm", "chat_stream_n2_usage_true"): (32, 0, 106, 40),
-    ("vllm", "chat_stream_return_token_ids"): (32, 0, 8, 7),
-    ("vllm", "chat_stream_timings_per_token"): (32, 0, 5, 4),
-    ("vllm", "completions_stream_usage_true"): (4, 0, 53, None),
-    ("vllm", "chat_stream_client_abort_continuous_usage"): (17, None, 10, 9),
-    ("vllm", "chat_stream_usage_absent"): UNKNOWN,
-    ("vllm", "chat_stream_usage_false"): UNKNOWN,
-    ("vllm", "completions_stream_usage_absent"): UNKNOWN,
-}
-# What the gateway makes llama.cpp send for the golden request: the recording with its running counter on every event.
-INJECTED = ("llamacpp", "injected")
-STREAMS = [*GOLDEN, INJECTED]
-FULL_SPLIT_BYTES_MAX = 6_000
-SPLIT_EDGE_EVENTS = 2
-
-ASKED: dict[str, dict[str, Any]] = {
-    "nothing": {},
-    "usage": {"stream_options": {"include_usage": True}},
-    "usage on every event": {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
-    "timings": {"timings_per_token": True},
-    "everything": {
-        "timings_per_token": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-    },
-}  # fmt: skip
-
-
-class Seen(NamedTuple):
-    """What became of a stream: what the client got before the end mark, what waits for the record, and the counts."""
-
-    client: bytes
-    terminal: bytes
-    counts: Counts
-
-
-def counts(usage: TokenUsage) -> Counts:
-    return (usage.input.value, usage.cached_input.value, usage.output.value, usage.reasoning.value)
-
-
-def fed(engine: Engine, call: Call, pieces: Iterable[bytes]) -> tuple[StreamRelay, bytes]:
-    relay = StreamRelay(StreamMeter(engine, call))
-    out = [relay.feed(piece, 0) for piece in pieces]
-    return relay, b"".join(out)
-
-
-def relayed(engine: Engine, call: Call, *pieces: bytes) -> Seen:
-    relay, out = fed(engine, call, pieces)
-    out += relay.finish(0)
-    return Seen(out, relay.terminal, counts(relay.meter.usage()))
-
-
-@cache
-def recorded(engine: str, name: str) -> Recording:
-    if name != "injected":
-        return recording(engine, name)
-    plain = recording(engine, "chat_stream_usage_true")
-    return plain._replace(body=b"".join(_with_timings(plain.body)))
-
-
-def _with_timings(body: bytes) -> Iterator[bytes]:
-    predicted = 0
-    for event in events_of(body):
-        predicted += (b'"role"' in event) + (b'" r' in event) + (2 if b'" a1"' in event else b'" a' in event)
-        running = b',"timings":{"cache_n":31,"prompt_n":1,"predicted_n":%d}}\n\n' % predicted
-        counted = b'"finish_reason":null' in event
-        yield event.removesuffix(b"}\n\n") + running if counted else event
-
-
-def events_of(body: bytes) -> list[bytes]:
-    return [part + b"\n\n" for part in body.split(b"\n\n") if part]
-
-
-def call_of(engine: str, name: str, **asked: Any) -> Call:
-    """The recorded request as a call; with ``asked`` a client that asked for just that."""
-    path, request = recorded(engine, name).path, recorded(engine, name).request
-    members = msgspec.json.decode(request) if request else {"model": "tiny", "messages": [], "stream": True}
-    if asked:
-        members = {key: value for key, value in members.items() if key not in ASKED["everything"]} | asked
-    members.pop("no_members", None)
-    return parse(PATHS.get(path, Operation.CHAT), msgspec.json.encode(members))
-
-
-def bare_call(engine: str, name: str) -> Call:
-    return call_of(engine, name, no_members=True)
-
-
-def expected_view(engine: Engine, body: bytes, call: Call) -> bytes:
-    """What the client may see of a body, by text alone: engines write compact JSON."""
-    view = b""
-    for event in events_of(body):
-        edited = (
-            event
-            if call.timings_asked or not engine.timings
-            else re.sub(rb',"timings":\{[^}]*\}', b"", event)
-        )
-        final = b'"choices":[]' in event
-        keeps = call.usage_asked and (final or call.continuous_usage_asked or not engine.continuous_usage)
-        if not keeps and b'"usage":{' in event:
-            edited = b"" if final else re.sub(rb',"usage":\{(?:[^{}]|\{[^{}]*\})*\}', b"", edited)
-        view += edited
-    return view
-
-
-def selected_offsets(body: bytes) -> list[int]:
-    """Every offset of a short stream; of a long one, those in its first and last events and in one event of each kind."""
-    if len(body) <= FULL_SPLIT_BYTES_MAX:
-        return list(range(len(body) + 1))
-    offsets, start, met = [0], 0, dict[bytes, int]()
-    events = events_of(body)
-    for number, event in enumerate(events):
-        kind = re.sub(rb"\d+", b"0", event)
-        met[kind] = met.get(kind, 0) + 1
-        if met[kind] == 1 or min(number, len(events) - 1 - number) < SPLIT_EDGE_EVENTS:
-            offsets += range(start, start + len(event))
-        start += len(event)
-    return [*offsets, len(body)]
-
-
-def shortened(body: bytes) -> bytes:
-    """The first four and the last four events: every kind of edit, and the final counts."""
-    events = events_of(body)
-    return b"".join([*events[:4], *events[-4:]])
+from tests.stream_kit import (
+    ASKED,
+    DONE_EVENT,
+    ENGINES,
+    GOLDEN,
+    STREAMS,
+    UNKNOWN,
+    Counts,
+    bare_call,
+    call_of,
+    counts,
+    events_of,
+    expected_view,
+    fed,
+    pieces_of,
+    recorded,
+    relayed,
+    streams,
+)
 
 
 @pytest.mark.parametrize(("engine", "name"), STREAMS)
@@ -172,71 +45,9 @@ def test_a_client_sees_what_it_asked_for_and_every_other_byte_as_it_came(
     body = recorded(engine, name).body
     seen = relayed(ENGINES[engine], call, body)
     assert seen.client + seen.terminal == expected_view(ENGINES[engine], body, call)
-    assert seen.terminal == (b"" if "abort" in name else b"data: [DONE]\n\n")
+    assert seen.terminal == (DONE_EVENT if body.endswith(DONE_EVENT) else b"")
+    assert bool(seen.terminal) == ("abort" not in name and engine != "transformers_serve")
     assert seen.counts == GOLDEN.get((engine, name), (32, 31, 53, 20))
-
-
-@pytest.mark.parametrize("call_for", [call_of, bare_call], ids=["as recorded", "nothing asked"])
-@pytest.mark.parametrize(("engine", "name"), STREAMS)
-def test_two_reads_cut_anywhere_give_the_same(
-    engine: str, name: str, call_for: Callable[[str, str], Call]
-) -> None:
-    body, call = recorded(engine, name).body, call_for(engine, name)
-    whole = relayed(ENGINES[engine], call, body)
-    for offset in selected_offsets(body):
-        assert relayed(ENGINES[engine], call, body[:offset], body[offset:]) == whole, offset
-
-
-LINE_ENDS = {"CRLF": b"\r\n", "CR": b"\r"}
-
-
-@pytest.mark.parametrize("line_end", LINE_ENDS.values(), ids=LINE_ENDS)
-@pytest.mark.parametrize(
-    ("engine", "name"),
-    [
-        ("llamacpp", "chat_stream_timings_per_token"),
-        ("vllm", "chat_stream_continuous_usage"),
-        ("vllm", "chat_stream_maxtok10"),
-    ],
-)
-def test_other_line_ends_cut_anywhere_give_the_same(engine: str, name: str, line_end: bytes) -> None:
-    body = shortened(recorded(engine, name).body).replace(b"\n", line_end)
-    for call in (call_of(engine, name), bare_call(engine, name)):
-        whole = relayed(ENGINES[engine], call, body)
-        assert whole.counts == GOLDEN[engine, name]
-        assert whole.terminal == b"data: [DONE]" + 2 * line_end
-        for offset in range(len(body)):
-            assert relayed(ENGINES[engine], call, body[:offset], body[offset:]) == whole, (
-                offset,
-                body[offset - 9 : offset + 9],
-            )
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_characters_of_several_bytes_cut_anywhere_arrive_whole(engine: str) -> None:
-    name = {"llamacpp": "chat_stream_timings_per_token", "vllm": "chat_stream_continuous_usage"}[engine]
-    body = shortened(recorded(engine, name).body).replace(b'" r', '" é漢🚀 '.encode())
-    for call in (call_of(engine, name), bare_call(engine, name)):
-        whole = relayed(ENGINES[engine], call, body)
-        assert whole.counts == GOLDEN[engine, name]
-        assert whole.client + whole.terminal == expected_view(ENGINES[engine], body, call)
-        for offset in range(len(body)):
-            assert relayed(ENGINES[engine], call, body[:offset], body[offset:]) == whole, offset
-
-
-streams = st.sampled_from(STREAMS)
-
-
-def pieces_of(body: bytes, offsets: Iterable[int]) -> list[bytes]:
-    edges = sorted({0, len(body), *(offset % (len(body) + 1) for offset in offsets)})
-    return [body[start:end] for start, end in pairwise(edges)]
-
-
-@given(stream=streams, bare=st.booleans(), offsets=st.lists(st.integers(0, 30_000), max_size=40))
-def test_many_reads_give_the_same(stream: tuple[str, str], *, bare: bool, offsets: list[int]) -> None:
-    engine, body = ENGINES[stream[0]], recorded(*stream).body
-    call = (bare_call if bare else call_of)(*stream)
-    assert relayed(engine, call, *pieces_of(body, offsets)) == relayed(engine, call, body)
 
 
 NOISE = {
@@ -346,7 +157,8 @@ def test_no_damage_breaks_the_relay_or_its_counts(
     stream: tuple[str, bytes], offsets: list[int], asked: str
 ) -> None:
     engine, body = stream
-    call = call_of(engine, "chat_stream_maxtok10", **(ASKED[asked] or {"no_members": True}))
+    name = next(name for folder, name in GOLDEN if folder == engine and name.startswith("chat"))
+    call = call_of(engine, name, **(ASKED[asked] or {"no_members": True}))
     relay, out = fed(ENGINES[engine], call, pieces_of(body, offsets))
     out += relay.finish(0) + relay.terminal
     check_invariants(relay.meter.usage())

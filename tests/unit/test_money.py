@@ -146,3 +146,30 @@ def _is_float(node: ast.AST) -> bool:
         and isinstance(node.op, ast.Div)
         and not isinstance(node.right, ast.Constant | ast.Name)
     )
+
+
+@pytest.mark.parametrize("code", ["ZZZ", "XXX", "XAU", "DEM", "BGN"])
+def test_a_code_that_is_no_active_currency_is_refused(code: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        money.check_currency(code, "currency")
+    assert (str(refused.value), refused.value.param) == (
+        f"currency: {code} is no active currency code of ISO 4217, as USD is",
+        "currency",
+    )
+    with pytest.raises(InvalidInput):
+        money.exponent(code)
+
+
+@pytest.mark.parametrize(
+    ("decimals", "codes"),
+    [
+        (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"),
+        (2, "USD EUR GBP CHF CNY INR BRL HUF IDR COP MGA MRU XCD XCG ZWG"),
+        (3, "BHD IQD JOD KWD LYD OMR TND"),
+        (4, "CLF UYW"),
+    ],
+)
+def test_a_currency_has_the_decimals_of_iso_4217(decimals: int, codes: str) -> None:
+    for code in codes.split():
+        assert money.check_currency(code, "currency") == code
+        assert money.exponent(code) == decimals

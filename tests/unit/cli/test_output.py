@@ -121,3 +121,48 @@ def test_words_of_the_code_are_words_for_people() -> None:
     assert output.provenance("none") == "unknown"
     assert output.provenance("running") == "running"
     assert output.count(1_234_567) == "1,234,567"
+
+
+HOSTILE = "a\x1b[2Jb\x9b1mc\x07d\re\x7ff\u202eg\u2066h\u200fi\nj\ud800k\U000e0041"
+ESCAPED = r"a\x1b[2Jb\x9b1mc\x07d\re\x7ff\u202eg\u2066h\u200fi\nj\ud800k\U000e0041"
+
+
+def test_what_a_terminal_would_obey_is_shown_on_every_way_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    output.line(HOSTILE)
+    output.note(HOSTILE)
+    output.error(HOSTILE)
+    output.paragraph(HOSTILE)
+    output.heading(HOSTILE, HOSTILE)
+    output.facts([("Response id", HOSTILE)])
+    output.listing(("Name*",), [HOSTILE], lambda name: (name,), rows_max=1, empty="")
+    sheet = output.Sheet("One", "Several", title=HOSTILE)
+    sheet.add(HOSTILE, (HOSTILE, "second line"))
+    output.draw(sheet)
+    shown = capsys.readouterr()
+    assert shown.out.count(ESCAPED) == 9
+    assert shown.err == f"{ESCAPED}\nerror: {ESCAPED}\n"
+    assert (shown.out + shown.err).replace("\n", "").isprintable()
+
+
+def test_lines_keep_their_ends_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    output.lines("one\n\x1b]0;two\n")
+    assert capsys.readouterr().out == "one\n\\x1b]0;two\n\n"
+
+
+def test_json_escapes_what_is_not_printable_and_means_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    output.document({HOSTILE: [HOSTILE, "ö 漢字 é"]})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {HOSTILE: [HOSTILE, "ö 漢字 é"]}
+    assert printed.replace("\n", "").isprintable()
+    assert r"\u007f" in printed
+    assert r"\u009b" in printed
+    assert r"\u202e" in printed
+    assert "ö 漢字 é" in printed
+
+
+def test_letters_and_spaces_of_every_script_stay() -> None:
+    for text in ("Zoë – 東京　支店", "مرحبا", "100\N{NO-BREAK SPACE}%", "🙂", "back\\slash"):
+        assert output.printable(text) == text

@@ -32,3 +32,11 @@ def test_a_tag_is_name_and_value() -> None:
     for text in ("team", "=a", ""):
         with pytest.raises(click.BadParameter, match="is not name=value"):
             TAG.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:45:00-14:00"]
+)
+def test_a_far_year_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="lies outside the years 2000 to 2200 in UTC"):
+        INSTANT.convert(text, None, None)

@@ -94,12 +94,14 @@ def test_the_invoice_of_acme_equals_what_was_calculated_by_hand() -> None:
 def test_what_is_not_billed_stands_apart_with_its_worth() -> None:
     made = draft(ROWS, TERMS, NOVEMBER)
     assert made.waived.reasons == (
-        Reason("interrupted", "none", 1, 0, Decimal(0)),
-        Reason("interrupted", "running", 1, 110, Decimal("0.065")),  # 100 × 0.50 / 1,000 + 10 × 1.50 / 1,000
+        Reason("interrupted", "none", 1, 0, 0, Decimal(0)),
+        Reason(
+            "interrupted", "running", 1, 110, 0, Decimal("0.065")
+        ),  # 100 × 0.50 / 1,000 + 10 × 1.50 / 1,000
     )
     assert made.review.reasons == (
-        Reason("complete", "estimated", 1, 220, Decimal("0.13")),  # 200 × 0.50 / 1,000 + 20 × 1.50 / 1,000
-        Reason("complete", "none", 3, 300, Decimal("0.15")),  # 300 × 0.50 / 1,000
+        Reason("complete", "estimated", 1, 220, 0, Decimal("0.13")),  # 200 × 0.50 / 1,000 + 20 × 1.50 / 1,000
+        Reason("complete", "none", 3, 300, 0, Decimal("0.15")),  # 300 × 0.50 / 1,000
     )
     assert made.billed.unrated == (Unrated("embed", Component.UNCACHED_INPUT, 777, Unpriced.NO_RATE),)
 
@@ -180,3 +182,27 @@ def test_one_invoice_is_in_one_currency() -> None:
     other = Term(at("2026-11-15T00:00:00Z"), None, plan(PLAN_TEXT.replace("USD", "EUR")))
     with pytest.raises(Conflict, match="the period has plans in EUR and USD; one invoice is in one currency"):
         draft(ROWS, [*TERMS, other], NOVEMBER)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "provenance", "model", "unrated", "worth", "requests_unknown"),
+    [
+        pytest.param(Components(100), "estimated", "golden", 0, "0.05", 0, id="a rate for everything"),
+        pytest.param(Components(100), "estimated", "silver", 100, None, 0, id="a rate for nothing"),
+        pytest.param(Components(100, 0, 0, 7), "estimated", "half", 7, "0.01", 0, id="a rate for a part"),
+        pytest.param(Components(), "none", "golden", 0, None, 2, id="nothing known"),
+        pytest.param(Components(100), "none", "golden", 0, "0.05", 2, id="a part known"),
+        pytest.param(Components(), "estimated", "golden", 0, "0", 0, id="nothing used"),
+    ],
+)
+def test_what_a_reason_is_worth_is_none_where_nobody_can_say(
+    tokens: Components, provenance: str, model: str, unrated: int, worth: str | None, requests_unknown: int
+) -> None:
+    text = PLAN_TEXT.replace('"*", input: 0.10, output: free', "half, input: 0.10")
+    terms = [Term(at("2026-11-01T00:00:00Z"), None, plan(text))]
+    row = rollup_row("2026-11-02T10:00:00Z", tokens, model=model, provenance=provenance, requests=2)
+    made = draft([row], terms, NOVEMBER)
+    expected = None if worth is None else Decimal(worth)
+    for part in (made.review, made.review.reasons[0]):
+        assert (part.worth, part.requests_unknown) == (expected, requests_unknown)
+    assert made.review.reasons[0].unrated == made.review.tokens_unrated == unrated

@@ -68,10 +68,12 @@ def test_counts_say_how_they_are_known_and_absent_parts_are_left_out() -> None:
     )
 
 
-def test_what_is_not_known_is_unknown_and_costs_nothing_yet() -> None:
+def test_what_is_not_known_is_unknown_and_its_cost_too() -> None:
     found = traced(stored(UNKNOWN, UNKNOWN, outcome="interrupted", provenance="none"))
     assert found.counts == (("input", UNKNOWN), ("output", UNKNOWN))
-    assert (found.costs, found.amount, found.disposition) == ((), Decimal(0), Disposition.WAIVE)
+    assert (found.costs, found.amount, found.disposition) == ((), None, Disposition.WAIVE)
+    assert traced(stored(known(0), known(0))).amount == Decimal(0)
+    assert traced(stored(UNKNOWN, known(2))).amount == Decimal("0.003")
 
 
 @pytest.mark.parametrize(
@@ -82,4 +84,4 @@ def test_what_is_not_known_is_unknown_and_costs_nothing_yet() -> None:
 def test_what_has_no_rate_is_unrated_and_not_free(terms: list[Term], model: str, reason: Unpriced) -> None:
     found = traced(stored(known(0), known(53), model=model), terms)
     assert found.costs == (Cost(ANSWER, 53, unpriced=reason),)
-    assert (found.amount, found.currency) == (Decimal(0), "USD" if terms else None)
+    assert (found.amount, found.currency) == (None, "USD" if terms else None)
