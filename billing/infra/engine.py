@@ -5,6 +5,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +42,7 @@ def wheel_folder(module: str) -> Path:
     return Path(found.origin).resolve().parent
 
 
-class Engine:
+class Engine(ABC):
     """What both engines share: a folder with a lock, a log, a socket folder, and one process."""
 
     title: str
@@ -94,9 +95,9 @@ class Engine:
         return self._socket_dir
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """Where clients connect; ``RuntimeError`` before the first start."""
-        raise NotImplementedError
 
     def start(self) -> str:
         """Start the server unless it runs, wait until it answers, and return its URL.
@@ -127,14 +128,17 @@ class Engine:
             self._socket_dir = None
         self._lock.release()
 
+    @abstractmethod
     def _start(self) -> None:
-        raise NotImplementedError
+        """Prepare the folders and run the server until it answers."""
 
+    @abstractmethod
     def _stop_steps(self, timeout_s: float) -> Sequence[tuple[signal.Signals, float]]:
-        raise NotImplementedError
+        """The signals that end the server, each with the seconds it is given."""
 
+    @abstractmethod
     def _answers(self) -> bool:
-        raise NotImplementedError
+        """Whether the server takes work."""
 
     def _claim(self) -> None:
         make_data_folder(self._data_dir)
