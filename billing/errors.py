@@ -10,7 +10,9 @@ BillingError
   Forbidden             the caller is known and may not
   Unauthenticated       the caller is not known
   Exhausted             a limit, a balance or a buffer is used up for now
+    LimitReached        a rate limit of the caller's
   Unavailable           something this needs cannot be reached now; nothing was lost
+    LimitsUnavailable   a limit that must hold cannot be checked
     SpoolFull           the local durable log has no room: nothing is served unmetered
     UpstreamUnreachable no connection to the engine, and zero reply bytes have come
     UpstreamTimeout     the engine did not answer in time
@@ -20,6 +22,7 @@ BillingError
   Misconfigured         settings or files contradict themselves; the process does not start
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -94,10 +97,39 @@ class Exhausted(BillingError):
     kind = "exhausted"
 
 
+class LimitReached(Exhausted):
+    """A rate limit of the caller's: which one, and when to come back.
+
+    ``meter`` is what it counts (``requests``, ``tokens``, ``concurrency``), ``retry_after_us`` how long it takes until
+    the same request fits, ``headers`` what the reply says of the caller's limits.
+    """
+
+    kind = "limit_reached"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        meter: str = "requests",
+        retry_after_us: int = 1_000_000,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.meter = meter
+        self.retry_after_us = retry_after_us
+        self.headers = tuple(headers)
+
+
 class Unavailable(BillingError):
     """Something this needs cannot be reached now; nothing was lost."""
 
     kind = "unavailable"
+
+
+class LimitsUnavailable(Unavailable):
+    """A limit that must hold cannot be checked, and its policy is to refuse then."""
+
+    kind = "limits_unavailable"
 
 
 class SpoolFull(Unavailable):

@@ -66,6 +66,31 @@ class RecorderSettings(msgspec.Struct, frozen=True):
     retry_delay_s: float = 0.5
 
 
+class LimitsSettings(msgspec.Struct, frozen=True):
+    """How gateways ask Valkey, and what holds while it does not answer."""
+
+    timeout_s: float = 0.05
+    lease_s: float = 30.0
+    """How long a slot or a reservation outlives its gateway."""
+    renewal_interval_s: float = 10.0
+    replicas_max: int = 8
+    """Gateway workers over all machines, at most: what an ``open`` limit is divided by while Valkey is away."""
+    queue_max: int = 20_000
+    clock_difference_max_s: float = 2.0
+    output_bound_tokens: int = 1_024
+    """Output reserved for a request that does not say ``max_tokens``."""
+
+
+class ControlSettings(msgspec.Struct, frozen=True):
+    """Where operators are served: the admin API and the page."""
+
+    host: str = "127.0.0.1"
+    port: int = 8091
+    request_body_bytes_max: int = 1 * MIB
+    session_s: float = 12 * 3600.0
+    """How long a browser stays signed in."""
+
+
 class Settings(msgspec.Struct, frozen=True):
     """Everything a process needs to know, complete. ``database_url`` None means: start the embedded engine."""
 
@@ -75,6 +100,10 @@ class Settings(msgspec.Struct, frozen=True):
     gateway: GatewaySettings = GatewaySettings()
     spool: SpoolSettings = SpoolSettings()
     recorder: RecorderSettings = RecorderSettings()
+    limits: LimitsSettings = LimitsSettings()
+    control: ControlSettings = ControlSettings()
+    admin_token_hash: str | None = None
+    """SHA-256 (hex) of the token that operators send; None refuses every admin route."""
 
     def __repr__(self) -> str:
         """Without the URLs: a password may stand in them."""
@@ -88,6 +117,11 @@ class Settings(msgspec.Struct, frozen=True):
         """Where this host's spools live, one folder each."""
         return self.data_dir / "spool"
 
+    @property
+    def metrics_dir(self) -> Path:
+        """Where this host's processes keep their counters, so that any of them can answer for all."""
+        return self.data_dir / "run" / "metrics"
+
 
 def check(settings: Settings) -> Settings:
     """The same settings, or ``Misconfigured`` listing every contradiction at once."""
@@ -96,6 +130,12 @@ def check(settings: Settings) -> Settings:
         faults.append(f"workers must be 1 to 64, got {settings.gateway.workers}")
     if not 0 <= settings.gateway.port <= 65535:  # noqa: PLR2004 - TCP
         faults.append(f"port must be 0 to 65535, got {settings.gateway.port}")
+    if not 0 <= settings.control.port <= 65535:  # noqa: PLR2004 - TCP
+        faults.append(f"control port must be 0 to 65535, got {settings.control.port}")
+    if not 1 <= settings.limits.replicas_max <= 100_000:  # noqa: PLR2004 - the largest fleet that is thought of
+        faults.append(f"replicas_max must be 1 to 100,000, got {settings.limits.replicas_max}")
+    if settings.limits.renewal_interval_s * 2 > settings.limits.lease_s:
+        faults.append("a lease must be renewed at least twice in its time: renewal_interval_s is too long")
     if settings.spool.reserve_bytes >= settings.spool.bytes_max:
         faults.append("spool reserve must be smaller than the spool's size limit")
     if settings.database_url is not None and not settings.database_url.startswith(

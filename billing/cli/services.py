@@ -13,7 +13,7 @@ from billing.errors import Misconfigured, Unavailable
 from billing.fleet.service import FleetService
 from billing.infra.postgres import ROLES, Database
 from billing.infra.postgres_url import address_of
-from billing.infra.system import new_id, now_us, random_bytes
+from billing.infra.system import new_id, now_us, random_bytes, user_name
 from billing.invoicing.service import InvoicingService
 from billing.pricing.service import PricingService
 from billing.tenants.service import TenantService
@@ -98,6 +98,6 @@ def _refusal(fault: BaseException | None) -> BaseException | None:
 async def _run(url: str, work: Callable[[Services], Awaitable[Result]]) -> Result:
     database = Database(url, role=ROLE, pool_size=POOL_SIZE)
     try:
-        return await work(Services(database))
+        return await work(Services(database.acting_as(f"cli:{user_name()}")))
     finally:
         await database.close()

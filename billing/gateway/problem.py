@@ -2,7 +2,7 @@
 
 import msgspec
 
-from billing.errors import BillingError, InvalidInput, NotFound
+from billing.errors import BillingError, InvalidInput, LimitReached, NotFound
 
 
 class _Shape(msgspec.Struct, frozen=True):
@@ -20,7 +20,9 @@ _SHAPES = {
     "forbidden": _Shape(403, "permission_error", "forbidden"),
     "not_found": _Shape(404, "invalid_request_error", "unknown_url"),
     "conflict": _Shape(409, "invalid_request_error", "conflict"),
+    "limit_reached": _Shape(429, "requests", "rate_limit_exceeded"),
     "exhausted": _Shape(429, "requests", "rate_limit_exceeded"),
+    "limits_unavailable": _Shape(503, "server_error", "limits_unavailable"),
     "unavailable": _Shape(503, "server_error", "unavailable"),
     "spool_full": _Shape(503, "server_error", "spool_full"),
     "upstream_unreachable": _Shape(502, "server_error", "upstream_unreachable"),
@@ -47,10 +49,11 @@ _SENTENCES = {
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """An error ready to be sent: status and JSON body in OpenAI's envelope."""
+    """An error ready to be sent: status, JSON body in OpenAI's envelope, and headers beside the usual ones."""
 
     status: int
     body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def problem(fault: BillingError) -> Problem:
@@ -61,12 +64,23 @@ def problem(fault: BillingError) -> Problem:
     envelope = {
         "error": {
             "message": _SENTENCES.get(fault.kind) or str(fault),
-            "type": shape.type,
+            "type": "tokens" if isinstance(fault, LimitReached) and fault.meter == "tokens" else shape.type,
             "param": param,
             "code": code,
         }
     }
-    return Problem(shape.status, msgspec.json.encode(envelope))
+    return Problem(shape.status, msgspec.json.encode(envelope), _headers(fault))
+
+
+def _headers(fault: BillingError) -> tuple[tuple[bytes, bytes], ...]:
+    """When to come back, rounded up so that it is never too early; ``retry-after-ms`` is what official clients prefer."""
+    if not isinstance(fault, LimitReached):
+        return ()
+    wait = (
+        (b"retry-after", str(-(-fault.retry_after_us // 1_000_000)).encode()),
+        (b"retry-after-ms", str(-(-fault.retry_after_us // 1_000)).encode()),
+    )
+    return *wait, *fault.headers
 
 
 def event(fault: BillingError) -> bytes:

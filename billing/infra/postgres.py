@@ -6,6 +6,7 @@ explicitly, because a COPY as the first statement on a lazily begun SQLAlchemy s
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from copy import copy
 from typing import Any
 
 import asyncpg
@@ -32,6 +33,8 @@ ROLES = ("gateway", "recorder", "control", "portal")
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 60.0
 POOL_SIZE = 5
+ACTOR_LENGTH_MAX = 200
+_BEGIN = text("SELECT set_config('billing.actor', :actor, true)")
 _CONNECTION_LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError,
                     asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError, asyncpg.InterfaceError, TimeoutError)  # fmt: skip
 
@@ -49,6 +52,7 @@ class Database:
         if role is not None:
             settings["role"] = role
         self._role = role
+        self._actor = ""
         self._engine = engine_of(
             url,
             settings,
@@ -61,6 +65,12 @@ class Database:
     def __repr__(self) -> str:
         return f"<Database role={self._role or 'owner'} {self._engine.pool.status()}>"
 
+    def acting_as(self, actor: str) -> "Database":
+        """The same pool for somebody whom the audit log then names for every write, for example ``admin``."""
+        other = copy(self)
+        other._actor = actor[:ACTOR_LENGTH_MAX]  # noqa: SLF001 - another of this very class
+        return other
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """One transaction: committed when the block ends, rolled back when it raises.
@@ -72,7 +82,7 @@ class Database:
             try:
                 transaction = await connection.begin()
                 # SQLAlchemy's begin sends nothing: asyncpg begins at its first own statement. A COPY is not one.
-                await connection.execute(text("SELECT 1"))
+                await connection.execute(_BEGIN, {"actor": self._actor})
                 try:
                     yield connection
                 except BaseException:

@@ -1,6 +1,7 @@
 """The machine's clock and randomness, handed as collaborators to everything that needs an instant or an id."""
 
 import os
+import pwd
 import time
 from uuid import UUID
 
@@ -27,3 +28,11 @@ def new_id() -> UUID:
 def random_bytes(length: int) -> bytes:
     """Bytes fit for keys."""
     return os.urandom(length)
+
+
+def user_name() -> str:
+    """Who runs this process, for the audit log: the name of its user, or the number of one without a name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

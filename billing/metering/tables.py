@@ -35,6 +35,7 @@ spool = Table(
     Column("oldest_open", BigInteger, nullable=False, server_default=text("0")),
     Column("registered_at", _MOMENT, nullable=False),
     Column("closed_at", _MOMENT),
+    Column("recorded_through", _MOMENT),
 )
 
 usage_record = Table(

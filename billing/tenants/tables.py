@@ -1,4 +1,4 @@
-"""Tables of tenants, projects and keys, as migration 0001 makes them."""
+"""Tables of tenants, projects and keys, as the migrations make them."""
 
 from sqlalchemy import (
     CheckConstraint,
@@ -11,7 +11,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import BIGINT, BYTEA, INTEGER, JSONB, TEXT, UUID
+from sqlalchemy.dialects.postgresql import BIGINT, BOOLEAN, BYTEA, INTEGER, JSONB, TEXT, UUID
 
 from billing.infra.postgres import metadata
 
@@ -25,6 +25,7 @@ tenant = Table(
     Column("name", TEXT, nullable=False),
     Column("timezone", TEXT, nullable=False, server_default="UTC"),
     Column("status", TEXT, nullable=False, server_default="active"),
+    Column("synthetic", BOOLEAN, nullable=False, server_default=text("false")),
     Column("collection", INTEGER, nullable=False, server_default=text("1")),
     Column("created_at", _INSTANT, nullable=False),
     Column("version", BIGINT, nullable=False, server_default=text("0")),

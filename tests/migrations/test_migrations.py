@@ -21,6 +21,7 @@ from tests import metering_kit as kit
 
 UPGRADE = "import sys; from billing.infra import migrate; migrate.upgrade(sys.argv[1])"
 DATABASES = 8
+HEAD = "0002"
 
 ROWS = f"""
 INSERT INTO tenant (id, slug, name, created_at) VALUES ('{kit.TENANT}', 'acme', 'Acme', now());
@@ -41,6 +42,15 @@ INSERT INTO usage_record (tenant_id, id, key_id, model, backend_id, engine, oper
   'vllm', 'chat', true, 'standard', 'complete', 200, 'reported', 1, '', now();
 INSERT INTO usage_rollup VALUES ('{kit.TENANT}', '2026-11-24T10:15:00Z', 1, '{kit.KEY}', 'm', 'chat', 'standard', 0,
   'complete', 'reported', 1, 1, 1, 1, 1, 1);
+INSERT INTO usage_limit (tenant_id, id, meter, amount, window_s, enforce, on_failure, created_at)
+  VALUES ('{kit.TENANT}', '{kit.KEY}', 'requests', 50, 60, 'enforced', 'closed', now());
+INSERT INTO invoice (tenant_id, id, issuer_id, number, status, month, period_start, period_end, is_early, collection,
+  currency, inputs, content, content_hash, total_minor, created_at, issued_at)
+  SELECT '{kit.TENANT}', '{kit.KEY}', id, 'INV-1', 'issued', '2026-10', '2026-10-01T00:00:00Z', '2026-11-01T00:00:00Z', false,
+  1, 'USD', '{{}}', '', sha256(''), 100, now(), now() FROM issuer;
+INSERT INTO ledger_transaction VALUES ('{kit.TENANT}', '{kit.KEY}', 'invoice_issued', '{kit.KEY}', 'USD', now());
+INSERT INTO ledger_posting VALUES ('{kit.TENANT}', '{kit.KEY}', 1, 'receivable', 100),
+  ('{kit.TENANT}', '{kit.KEY}', 2, 'revenue', -100);
 INSERT INTO usage_quarantine VALUES ('{kit.TENANT}', '{kit.KEY}', 'conflict', '', '', '', NULL, now(), NULL);
 """  # noqa: S608 - made of fixed ids
 
@@ -82,7 +92,7 @@ def test_up_down_and_up_again_with_rows_in_every_table(database_url: str) -> Non
         asyncio.run(run(database_url, ROWS))
         filled = kit.sql(database_url, "SELECT relname FROM pg_stat_user_tables WHERE n_tup_ins = 0 AND relname !~ '^usage_record_'")  # fmt: skip
         assert [row[0] for row in filled if row[0] != "usage_record"] == []
-        assert migrate.current(database_url) == "0001"
+        assert migrate.current(database_url) == HEAD
         migrate.downgrade(database_url, "base")
         assert migrate.current(database_url) is None
         assert objects(database_url) == {"alembic_version"}
@@ -131,7 +141,7 @@ def test_eight_databases_of_one_server_migrate_at_once(own_server: EmbeddedPostg
     urls = [own_server.create_database(f"at_once_{number}") for number in range(DATABASES)]
     children = [subprocess.Popen([sys.executable, "-W", "error", "-c", UPGRADE, url]) for url in urls]
     assert [child.wait(60) for child in children] == [0] * DATABASES
-    assert {migrate.current(url) for url in urls} == {"0001"}
+    assert {migrate.current(url) for url in urls} == {HEAD}
     assert roles(urls[0]) == set(ROLES)
 
 
@@ -142,7 +152,7 @@ def test_threads_of_one_process_may_migrate_at_once(own_server: EmbeddedPostgres
         thread.start()
     for thread in threads:
         thread.join()
-    assert {migrate.current(url) for url in urls} == {"0001"}
+    assert {migrate.current(url) for url in urls} == {HEAD}
 
 
 def test_two_migrations_of_one_database_take_turns(database_url: str) -> None:
@@ -150,7 +160,7 @@ def test_two_migrations_of_one_database_take_turns(database_url: str) -> None:
         subprocess.Popen([sys.executable, "-W", "error", "-c", UPGRADE, database_url]) for _ in range(2)
     ]
     assert [child.wait(60) for child in children] == [0, 0]
-    assert migrate.current(database_url) == "0001"
+    assert migrate.current(database_url) == HEAD
 
 
 def test_an_owner_who_is_not_a_superuser_migrates_and_becomes_each_role(own_server: EmbeddedPostgres) -> None:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from billing import errors
-from billing.errors import BillingError, InvalidInput, NotFound
+from billing.errors import BillingError, InvalidInput, LimitReached, NotFound
 from billing.gateway.problem import KINDS, event, problem
 
 
@@ -17,13 +17,13 @@ STATUSES = {
     "invalid_input": 400, "too_large": 413, "headers_too_large": 431, "unauthenticated": 401, "forbidden": 403,
     "not_found": 404, "conflict": 409, "exhausted": 429, "unavailable": 503, "spool_full": 503,
     "upstream_unreachable": 502, "upstream_timeout": 504, "upstream_broken": 502, "misconfigured": 500, "internal": 500,
-    "upstream_refused": 502, "upstream_overloaded": 503,
+    "upstream_refused": 502, "upstream_overloaded": 503, "limit_reached": 429, "limits_unavailable": 503,
 }  # fmt: skip
 
 
 TOLD_AS_THEY_ARE = {
     "invalid_input", "wrong_method", "too_large", "headers_too_large", "unauthenticated", "forbidden", "not_found",
-    "conflict", "exhausted", "unavailable",
+    "conflict", "exhausted", "unavailable", "limit_reached", "limits_unavailable",
 }  # fmt: skip
 
 
@@ -69,3 +69,18 @@ def test_inside_a_stream_it_is_one_event_on_one_line() -> None:
     assert data.endswith(b"\n\n")
     assert data.count(b"\n") == 2
     assert msgspec.json.decode(data[6:-2])["error"]["type"] == "server_error"
+
+
+@pytest.mark.parametrize(("wait_us", "seconds", "milliseconds"), [(1, b"1", b"1"), (1_000_000, b"1", b"1000"), (1_200_001, b"2", b"1201")])  # fmt: skip
+def test_a_limit_says_when_to_come_back_and_never_too_early(
+    wait_us: int, seconds: bytes, milliseconds: bytes
+) -> None:
+    fault = LimitReached(
+        "x", meter="tokens", retry_after_us=wait_us, headers=[(b"x-ratelimit-limit-tokens", b"9")]
+    )
+    answer = problem(fault)
+    assert dict(answer.headers) == {
+        b"retry-after": seconds, b"retry-after-ms": milliseconds, b"x-ratelimit-limit-tokens": b"9",
+    }  # fmt: skip
+    envelope = msgspec.json.decode(answer.body)["error"]
+    assert (envelope["type"], envelope["code"]) == ("tokens", "rate_limit_exceeded")
