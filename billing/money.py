@@ -4,7 +4,8 @@ Never a float (P7). A price may have any number of decimals; an amount is rounde
 written policy, to the currency's minor unit (ISO 4217 exponents 0, 2, 3, 4; billing-rules.md §3).
 """
 
-from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from collections.abc import Sequence
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from enum import StrEnum
 
 import msgspec
@@ -120,6 +121,23 @@ def to_minor(amount: Decimal, currency: str, rounding: Rounding) -> int:
 def from_minor(minor: int, currency: str) -> Decimal:
     """The amount of whole minor units, with the currency's decimals: ``-5 USD`` cents is ``-0.05``."""
     return Decimal(minor).scaleb(-exponent(currency), context=EXACT)
+
+
+def allocate(total_minor: int, amounts: Sequence[Decimal], currency: str) -> list[int]:
+    """A rounded total as whole minor units of each exact amount, so that what is printed adds up (billing-rules.md §3).
+
+    Each amount is cut to its minor units; those that the total has more go, one each, to the largest remainders, of equal
+    ones to the first. Raises ``ValueError`` when the total is not what the amounts may round to.
+    """
+    scaled = [amount.scaleb(exponent(currency), context=EXACT) for amount in amounts]
+    minors = [int(each.to_integral_value(rounding=ROUND_FLOOR, context=EXACT)) for each in scaled]
+    missing = total_minor - sum(minors)
+    if not 0 <= missing <= len(minors):
+        raise ValueError(f"{total_minor} is no rounded sum of amounts that are cut to {sum(minors)}")
+    remainders = [EXACT.subtract(each, Decimal(minor)) for each, minor in zip(scaled, minors, strict=True)]
+    for index in sorted(range(len(minors)), key=lambda index: -remainders[index])[:missing]:
+        minors[index] += 1
+    return minors
 
 
 def plain(amount: Decimal) -> str:

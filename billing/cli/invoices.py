@@ -8,14 +8,20 @@ import click
 from billing import money
 from billing.cli import output
 from billing.cli.context import Context
+from billing.cli.invoices_close import close, list_, show, verify
 from billing.invoicing.draft import Draft, Reason, Section
 from billing.invoicing.service import Preview
+from billing.pricing.charge import Charge, ChargeKind
 from billing.pricing.rating import Rated, Unrated
 
 
 @click.group("invoices")
 def invoices() -> None:
     """What a tenant owes."""
+
+
+for _command in (close, list_, show, verify):
+    invoices.add_command(_command)
 
 
 @invoices.command("preview")
@@ -41,55 +47,77 @@ def preview(context: Context, tenant_slug: str, period: str | None, as_json: boo
         output.draw(_apart_sheet(draft))
         output.paragraph(_apart_reason(draft))
     if draft.billed.unrated:
-        output.draw(_unrated_sheet(draft.billed.unrated))
+        output.draw(_unrated_sheet(draft.billed.unrated, draft.currency or ""))
         output.paragraph(_unrated_advice(found))
 
 
 def _draw_billed(found: Preview) -> None:
     draft = found.draft
-    if draft.billed.lines:
+    is_unused = not any(section.requests for section in draft.sections)
+    if draft.billed.lines or draft.charges:
         output.draw(_lines_sheet(draft))
-    elif not any(section.requests for section in draft.sections):
+    elif not is_unused:
+        output.paragraph(
+            "Nothing to bill." if draft.currency else "Nothing to bill: no plan prices this period."
+        )
+    if is_unused:
         output.paragraph("Nothing was used in this period.")
         if draft.currency is None:
             output.paragraph(
                 f"No plan prices it either: billing subscriptions create --tenant {found.tenant.slug} --plan PLAN"
             )
-    else:
-        output.paragraph(
-            "Nothing to bill." if draft.currency else "Nothing to bill: no plan prices this period."
-        )
+    if any(each.kind is ChargeKind.MINIMUM for each in draft.charges):
+        output.paragraph("What is up to the minimum becomes less while more is used in the period.")
 
 
 def _lines_sheet(draft: Draft) -> output.Sheet:
     lines, currency = draft.billed.lines, draft.currency or ""
-    columns = ["Model*", "Component", "Tokens>", f"{_price_title(lines)}>", "Amount>"]
-    shows_version = len({(each.plan, each.version) for each in lines}) > 1
-    if shows_version:
-        columns.insert(2, "Prices")
-    prices = output.amounts([each.price.price for each in lines], currency)
+    owed: list[Rated | Charge] = [*lines, *draft.charges]
+    shows_version = len({(each.plan, each.version) for each in owed}) > 1
+    shows_tier = any(each.included or each.tier is not None for each in lines)
+    extra = ["Prices"] * shows_version + ["Tier"] * shows_tier
+    sheet = output.Sheet("Model*", "Component", *extra, "Tokens>", f"{_price_title(lines)}>", "Amount>")
     # The total stands below with the currency's own decimals; the lines above it keep every digit they need.
-    costs = output.amounts([*(each.amount for each in lines), draft.subtotal], currency)
-    model = ""
-    sheet = output.Sheet(*columns)
-    for each, price, cost in zip(lines, prices, costs, strict=False):
-        row = [
-            "" if each.model == model else each.model,
-            output.words(each.component),
-            output.count(each.quantity),
-        ]
-        row += [_price(each, price, lines), cost]
-        if shows_version:
-            row.insert(2, f"{each.plan} v{each.version}")
-        sheet.add(*row)
-        model = each.model
+    exact = [each.amount for each in owed] + [draft.billed.amount, draft.subtotal]
+    *costs, used, subtotal = output.amounts(exact, currency)
+    _add_lines(sheet, lines, costs, currency)
     sheet.rule()
-    blank = [""] * (len(columns) - 5)
+    blank = [""] * len(extra)
     quantity = output.count(sum(each.quantity for each in lines))
-    sheet.add("Subtotal", "exact", *blank, quantity, "", costs[-1])
+    if draft.charges:
+        sheet.add("Usage", "exact", *blank, quantity, "", used)
+        for charge, cost in zip(draft.charges, costs[len(lines) :], strict=True):
+            prices = [f"{charge.plan} v{charge.version}"] * shows_version + [""] * shows_tier
+            sheet.add(*_charge(charge, currency), *prices, "", "", cost)
+        sheet.rule()
+    sheet.add("Subtotal", "exact", *blank, "" if draft.charges else quantity, "", subtotal)
     total = output.amount(draft.total or Decimal(0), currency)
     sheet.add("Total", "rounded once", *blank, "", currency, total, bold=True)
     return sheet
+
+
+def _add_lines(sheet: output.Sheet, lines: Sequence[Rated], costs: Sequence[str], currency: str) -> None:
+    shown = {title.rstrip("*>") for title in sheet.columns}
+    prices = output.amounts([each.price.price for each in lines], currency)
+    before = ("", "", "", 0)
+    for each, price, cost in zip(lines, prices, costs, strict=False):
+        identity = (each.model, each.component, each.plan, each.version)
+        name = "" if each.model == before[0] else each.model
+        component = "" if identity == before else output.words(each.component)
+        extra = [f"{each.plan} v{each.version}"] * ("Prices" in shown) + [_tier(each)] * ("Tier" in shown)
+        sheet.add(name, component, *extra, output.count(each.quantity), _price(each, price, lines), cost)
+        before = identity
+
+
+def _tier(line: Rated) -> str:
+    """Tiers count from 1 for people."""
+    return "included" if line.included else "" if line.tier is None else f"tier {line.tier + 1}"
+
+
+def _charge(charge: Charge, currency: str) -> tuple[str, str]:
+    if charge.kind is ChargeKind.FEE:
+        return "Fee", "monthly"
+    return "Minimum", f"up to {output.amount(charge.agreed, currency)}"
 
 
 def _price_title(lines: Sequence[Rated]) -> str:
@@ -99,7 +127,7 @@ def _price_title(lines: Sequence[Rated]) -> str:
 
 def _price(line: Rated, text: str, lines: Sequence[Rated]) -> str:
     if line.price.is_free:
-        return "free"
+        return "–" if line.included else "free"
     is_shared = len({each.price.per for each in lines if not each.price.is_free}) == 1
     return text if is_shared else f"{text} per {output.count(line.price.per)}"
 
@@ -137,10 +165,22 @@ def _apart_reason(draft: Draft) -> str:
     return " ".join(reasons)
 
 
-def _unrated_sheet(unrated: Sequence[Unrated]) -> output.Sheet:
-    sheet = output.Sheet("Unrated*", "Component", "Tokens>", "Why")
+def _unrated_sheet(unrated: Sequence[Unrated], currency: str) -> output.Sheet:
+    """What has no rate, with an estimate of what it might have cost: the revenue at risk."""
+    sheet = output.Sheet("Unrated*", "Component", "Tokens>", "At risk,\nestimated>", "Why")
+    known = [each.at_risk for each in unrated if each.at_risk is not None]
+    *estimates, whole = output.amounts([*known, money.total(known)], currency)
+    written = iter(estimates)
     for each in unrated:
-        sheet.add(each.model, output.words(each.component), output.count(each.quantity), each.reason)
+        estimate = "unknown" if each.at_risk is None else next(written)
+        sheet.add(
+            each.model, output.words(each.component), output.count(each.quantity), estimate, each.reason
+        )
+    if known and len(unrated) > 1:
+        sheet.rule()
+        quantity = output.count(sum(each.quantity for each in unrated))
+        more = "" if len(known) == len(unrated) else "and what is unknown"
+        sheet.add("Revenue at risk", currency, quantity, whole, more)
     return sheet
 
 
@@ -149,7 +189,10 @@ def _unrated_advice(found: Preview) -> str:
         return (
             f"Give the tenant a plan: billing subscriptions create --tenant {found.tenant.slug} --plan PLAN"
         )
-    return "Unrated usage is not billed at 0: it waits until a plan prices it (billing plans apply FILE)."
+    return (
+        "Unrated usage is not billed at 0: it waits until a plan prices it (billing plans apply FILE). At risk is an "
+        "estimate, at the dearest price that the plan has for such tokens."
+    )
 
 
 def _document(found: Preview) -> dict[str, object]:
@@ -168,6 +211,8 @@ def _document(found: Preview) -> dict[str, object]:
         "tokens": draft.billed.tokens - draft.billed.tokens_unrated,
         "tokens_unrated": draft.billed.tokens_unrated,
         "lines": [_line_document(each) for each in draft.billed.lines],
+        "charges": [_charge_document(each) for each in draft.charges],
+        "usage_amount": None if draft.currency is None else draft.billed.amount,
         "subtotal": None if draft.currency is None else draft.subtotal,
         # As text here, because its decimals are the currency's, zeros included.
         "total": None if draft.total is None else f"{draft.total:f}",
@@ -212,6 +257,20 @@ def _line_document(line: Rated) -> dict[str, object]:
         "price": money.plain(line.price.price),
         "per": line.price.per,
         "amount": money.plain(line.amount),
+        "amount_minor": line.amount_minor,
+        "tier": line.tier,
+        "included": line.included,
+    }
+
+
+def _charge_document(charge: Charge) -> dict[str, object]:
+    return {
+        "kind": charge.kind,
+        "plan": charge.plan,
+        "version": charge.version,
+        "agreed": charge.agreed,
+        "amount": charge.amount,
+        "amount_minor": charge.amount_minor,
     }
 
 
@@ -221,4 +280,5 @@ def _unrated_document(line: Unrated) -> dict[str, object]:
         "component": line.component,
         "quantity": line.quantity,
         "reason": line.reason,
+        "at_risk_estimate": line.at_risk,
     }

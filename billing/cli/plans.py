@@ -1,6 +1,6 @@
 """``billing plans``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import BinaryIO
 
@@ -10,13 +10,19 @@ from billing import money
 from billing.cli import output
 from billing.cli.context import Context
 from billing.errors import InvalidInput
-from billing.pricing.plan import ModelRates, Plan, Version
+from billing.pricing.billable import PROVENANCES, Disposition
+from billing.pricing.graduated import GraduatedPrice
+from billing.pricing.plan import TOTAL, Content, ModelRates, Plan, Version
+from billing.pricing.price import Price
 from billing.pricing.revision import Change, Step
 from billing.pricing.service import Applied
+from billing.pricing.unit import UnitPrice
 from billing.pricing.yaml_text import BYTES_MAX
 from billing.tokens.components import Component
 
 EMPTY = "No plans yet. Make one: billing plans apply examples/plans/demo.yaml"
+BELOW = "below"
+"""In the place of a price that depends on how much was used, and stands in a table of its own."""
 STATE_CURRENT, STATE_PAST, STATE_FUTURE = "in force", "past", "ahead"
 
 
@@ -51,6 +57,8 @@ def apply(context: Context, file: BinaryIO, as_json: bool) -> None:
     for step in applied.steps:
         sheet.add(*_step_row(applied, step))
     output.draw(sheet)
+    for warning in applied.warnings:
+        output.note(f"warning: {warning}")
     if applied.is_new:
         output.note(f"Next: billing subscriptions create --tenant TENANT --plan {applied.plan}")
 
@@ -86,7 +94,7 @@ def show(context: Context, name: str, as_json: bool) -> None:
     current = plan.version_at(now_us())
     output.heading(f"Plan {plan.name}, prices in {plan.currency}")
     for version in plan.versions:
-        output.draw(_prices(plan, version, _state(version, current)))
+        _draw_version(plan, version, _state(version, current))
 
 
 def _text(raw: bytes) -> str:
@@ -122,40 +130,137 @@ def _state(version: Version, current: Version | None) -> str:
     return STATE_FUTURE if current is None or version.effective_us > current.effective_us else STATE_PAST
 
 
-def _prices(plan: Plan, version: Version, state: str) -> output.Sheet:
+def _draw_version(plan: Plan, version: Version, state: str) -> None:
+    """Prices that are the same for every token, those that count over a period, and what belongs to no rate."""
+    content = version.content
+    label = f" · {content.label}" if content.label else ""
+    title = f"Version {version.number} · from {output.when(version.effective_us)} UTC · {state}{label}"
+    sheets = [
+        sheet for sheet in (_prices(content, plan.currency), _counted(content, plan.currency)) if sheet.rows
+    ]
+    sheets[0].title = title
+    for sheet in sheets:
+        output.draw(sheet)
+    beside = _beside(content, plan.currency)
+    if beside:
+        output.facts(beside)
+
+
+def _prices(content: Content, currency: str) -> output.Sheet:
     """One row a model pattern and number of tokens, one column a component."""
-    rows = [row for entry in version.content.rates for row in _by_per(entry)]
-    columns = [_column([prices.get(part) for _, _, prices in rows], plan.currency) for part in Component]
-    label = f" · {version.content.label}" if version.content.label else ""
-    sheet = output.Sheet(
-        *(
-            "Model*",
-            "Per>",
-            *(f"{output.words(part).capitalize().replace(' ', chr(10))}>" for part in Component),
-        ),
-        title=f"Version {version.number} · from {output.when(version.effective_us)} UTC · {state}{label}",
-    )
+    rows = [row for entry in content.rates for row in _by_per(entry)]
+    words = [word for word in (*Component, TOTAL) if word != TOTAL or any(TOTAL in row[2] for row in rows)]
+    columns = [_column([prices.get(word) for _, _, prices in rows], currency) for word in words]
+    titles = (f"{output.words(word).capitalize().replace(' ', chr(10))}>" for word in words)
+    sheet = output.Sheet("Model*", "Per>", *titles)
     for (model, per, _), *cells in zip(rows, *columns, strict=True):
         sheet.add(model, per, *cells)
     return sheet
 
 
-def _by_per(entry: ModelRates) -> list[tuple[str, str, dict[Component, Decimal]]]:
-    """A pattern's prices by how many tokens they are for; what is free stands in each."""
-    free = {part: unit.price for part, unit in entry.prices.items() if unit.is_free}
-    by_per: dict[int, dict[Component, Decimal]] = {}
-    for part, unit in entry.prices.items():
-        if not unit.is_free:
-            by_per.setdefault(unit.per, dict(free))[part] = unit.price
+def _by_word(entry: ModelRates) -> dict[str, Price]:
+    """An entry's prices by component or ``total``."""
+    of_all: dict[str, Price] = {} if entry.total is None else {TOTAL: entry.total}
+    return {part.value: entry.prices[part] for part in Component if part in entry.prices} | of_all
+
+
+def _by_per(entry: ModelRates) -> list[tuple[str, str, dict[str, Decimal | str]]]:
+    """A pattern's prices by how many tokens they are for; what is free, or counts over a period, stands in each."""
+    in_each: dict[str, Decimal | str] = {}
+    by_per: dict[int, dict[str, Decimal | str]] = {}
+    for word, price in _by_word(entry).items():
+        if price.is_cumulative:
+            in_each[word] = BELOW
+        elif price.is_free:
+            in_each[word] = Decimal(0)
+        else:
+            by_per.setdefault(price.dearest.per, {})[word] = price.dearest.price
+    if not by_per and set(in_each.values()) <= {BELOW}:
+        return []
     if not by_per:
-        return [(entry.model, "–", free)]
-    return [(entry.model, output.count(per), prices) for per, prices in sorted(by_per.items())]
+        return [(entry.model, "–", in_each)]
+    return [(entry.model, output.count(per), in_each | prices) for per, prices in sorted(by_per.items())]
 
 
-def _column(prices: Sequence[Decimal | None], currency: str) -> list[str]:
+def _column(prices: Sequence[Decimal | str | None], currency: str) -> list[str]:
     """One component's prices, their points below one another."""
-    written = iter(output.amounts([price for price in prices if price], currency))
-    return ["–" if price is None else next(written) if price else "free" for price in prices]
+    written = iter(
+        output.amounts([price for price in prices if isinstance(price, Decimal) and price], currency)
+    )
+    return [_cell(price, written) for price in prices]
+
+
+def _cell(price: Decimal | str | None, written: Iterator[str]) -> str:
+    if price is None:
+        return "–"
+    if isinstance(price, str):
+        return price
+    return next(written) if price else "free"
+
+
+def _counted(content: Content, currency: str) -> output.Sheet:
+    """Prices with tiers or an allowance: what each next span of a period's tokens costs, counted together."""
+    rows = [
+        (entry.model, word, span, unit)
+        for entry in content.rates
+        for word, price in _pools(entry).items()
+        for span, unit in _steps(price)
+    ]
+    prices = output.amounts([unit.price if unit else Decimal(0) for *_, unit in rows], currency)
+    sheet = output.Sheet("Model*", "Counted together", "Tokens of a period", "Per>", "Price>")
+    before = ("", "")
+    for (model, word, span, unit), price in zip(rows, prices, strict=True):
+        names = ("" if model == before[0] else model, "" if (model, word) == before else output.words(word))
+        per = output.count(unit.per) if unit and not unit.is_free else "–"
+        sheet.add(*names, span, per, "included" if unit is None else "free" if unit.is_free else price)
+        before = (model, word)
+    return sheet
+
+
+def _pools(entry: ModelRates) -> dict[str, Price]:
+    """The cumulative prices of an entry, each once, by its word as written."""
+    return {_pool(entry, word): price for word, price in _by_word(entry).items() if price.is_cumulative}
+
+
+def _pool(entry: ModelRates, word: str) -> str:
+    """The word under which a price was written."""
+    return word if word == TOTAL else entry.pools.get(Component(word), word)
+
+
+def _steps(price: Price) -> Iterator[tuple[str, UnitPrice | None]]:
+    """Spans of tokens as they come in a period, with their price; None is included."""
+    begin = 0
+    if price.allowance:
+        yield f"first {output.count(price.allowance)}", None
+    for tier in price.tiers if isinstance(price, GraduatedPrice) else ():
+        if tier.up_to is not None:
+            first = "next" if begin or price.allowance else "first"
+            yield f"{first} {output.count(tier.up_to - begin)}", tier.unit
+            begin = tier.up_to
+    yield "all others", price.tiers[-1].unit if isinstance(price, GraduatedPrice) else price.dearest
+
+
+def _beside(content: Content, currency: str) -> list[tuple[str, str]]:
+    """What a version says beside its rates."""
+    amounts = (("Monthly fee", content.monthly_fee), ("Minimum", content.minimum))
+    facts = [
+        (name, f"{output.amount(amount, currency)} {currency} a period")
+        for name, amount in amounts
+        if amount is not None
+    ]
+    said = [_dispositions(outcome, content.billable[outcome]) for outcome in sorted(content.billable)]
+    return [*facts, ("Billable", "; ".join(said))] if said else facts
+
+
+def _dispositions(outcome: str, said: Mapping[str, Disposition]) -> str:
+    if len(said) == len(PROVENANCES) and len(set(said.values())) == 1:
+        return f"{output.words(outcome)}: {next(iter(said.values()))}"
+    each = (
+        f"{output.words(outcome)}, {output.provenance(known)}: {said[known]}"
+        for known in PROVENANCES
+        if known in said
+    )
+    return "; ".join(each)
 
 
 def _document(plan: Plan) -> dict[str, object]:
@@ -169,19 +274,30 @@ def _document(plan: Plan) -> dict[str, object]:
 
 
 def _version_document(version: Version) -> dict[str, object]:
+    content = version.content
     return {
         "version": version.number,
         "effective": output.timestamp(version.effective_us),
-        "label": version.content.label,
-        "rates": [_rates_document(entry) for entry in version.content.rates],
+        "label": content.label,
+        "rates": [_rates_document(entry) for entry in content.rates],
+        "monthly_fee": content.monthly_fee,
+        "minimum": content.minimum,
+        "billable": content.billable,
     }
 
 
 def _rates_document(entry: ModelRates) -> dict[str, object]:
-    prices = {
-        part: {"price": money.plain(unit.price), "per": unit.per} for part, unit in entry.prices.items()
-    }
+    prices = {word: _price_document(price, _pool(entry, word)) for word, price in _by_word(entry).items()}
     return {"model": entry.model, "prices": prices}
+
+
+def _price_document(price: Price, pool: str) -> dict[str, object]:
+    """A price; ``pool`` is the word whose prices count together over a period, null where nothing counts."""
+    counted = {"allowance": price.allowance, "pool": pool if price.is_cumulative else None}
+    if isinstance(price, UnitPrice):
+        return {"shape": "unit", "price": money.plain(price.price), "per": price.per, **counted}
+    tiers = [{"up_to": tier.up_to, "price": money.plain(tier.price), "per": tier.per} for tier in price.tiers]
+    return {"shape": "graduated", "tiers": tiers, **counted}
 
 
 def _applied_document(applied: Applied) -> dict[str, object]:
@@ -190,6 +306,7 @@ def _applied_document(applied: Applied) -> dict[str, object]:
         "currency": applied.currency,
         "is_new": applied.is_new,
         "changed": applied.changed,
+        "warnings": [{"where": each.where, "text": each.text} for each in applied.warnings],
         "versions": [
             _version_document(step.version)
             | {"change": step.change, "retroactive": applied.is_retroactive(step)}

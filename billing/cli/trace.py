@@ -15,6 +15,10 @@ _VERDICTS = {
     Disposition.WAIVE: "waived: not billed",
     Disposition.REVIEW: "under review: not billed before someone looked",
 }
+MARGINAL = (
+    "Marginal: tiers and allowances count over a whole period, so this request is priced at what the next token costs, "
+    "which is an estimate."
+)
 _MICROSECONDS_PER_MILLISECOND = 1_000
 _TENTH_US = 100
 
@@ -34,6 +38,8 @@ def trace(context: Context, usage_id: str, as_json: bool) -> None:
     output.draw(_counts_sheet(found))
     if found.costs:
         output.draw(_costs_sheet(found))
+    if any(each.is_marginal for each in found.costs):
+        output.paragraph(MARGINAL)
     output.paragraph(_verdict(found))
 
 
@@ -119,8 +125,12 @@ def _cost_row(cost: Cost, amount: str, currency: str) -> tuple[str, ...]:
     if cost.price is None:
         return (*head, "–", "–", amount, cost.unpriced or "")
     source = f"{cost.plan} v{cost.version}, {cost.pattern}"
-    if cost.priced_as is not None and cost.priced_as is not cost.component:
+    if cost.priced_as is not None and cost.priced_as != cost.component:
         source += f", as {output.words(cost.priced_as)}"
+    if cost.is_marginal:
+        source += f", marginal{'' if cost.tier is None else f', tier {cost.tier + 1}'}"
+    if cost.included:
+        return (*head, "included", "–", amount, source)
     price = "free" if cost.price.is_free else output.amount(cost.price.price, currency)
     return (*head, price, output.count(cost.price.per), amount, source)
 
@@ -184,6 +194,9 @@ def _cost_documents(costs: Sequence[Cost]) -> list[dict[str, object]]:
             "pattern": each.pattern or None,
             "priced_as": each.priced_as,
             "unrated": each.unpriced,
+            "is_marginal": each.is_marginal,
+            "tier": each.tier,
+            "included": each.included,
         }
         for each in costs
     ]

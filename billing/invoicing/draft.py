@@ -2,10 +2,14 @@
 
 What is billed, waived and under review stands apart, and what has no rate is shown instead of costing 0. Every token of
 the period is in exactly one place, so the sections add up to the usage (P14).
+
+Pools count what is billed. What is under review and what is waived would each have come on top of that, so each is worth
+what it costs from where the billed usage ends, in pools of its own: an estimate, as a part of it may be billed yet.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 
@@ -15,9 +19,13 @@ from billing.invoicing.period import Period
 from billing.metering.rollup import NO_PROVENANCE
 from billing.metering.stored import RollupRow
 from billing.money import Rounding
-from billing.pricing.billable import Disposition, disposition
-from billing.pricing.rating import Rated, Rating, Term, Unrated, Usage, rate
+from billing.pricing.billable import Billable, Disposition, disposition
+from billing.pricing.charge import Charge, charges
+from billing.pricing.rating import Group, Positions, Rated, Rating, Share, Unrated, Usage, rate
+from billing.pricing.term import Held, Term, in_force
 from billing.tokens.components import Component, Components
+
+_Line = TypeVar("_Line", Rated, Charge)
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -82,20 +90,23 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """An invoice before it is issued. Only ``billed`` is owed; ``currency`` is None while no plan prices the period."""
+    """An invoice before it is issued. Only ``billed`` and ``charges`` are owed.
+
+    ``subtotal`` is the exact sum of their lines, ``total_minor`` that sum rounded once to the currency's minor unit; the
+    lines' ``amount_minor`` add up to it. ``currency`` is None while no plan prices the period, and then nothing is
+    rounded.
+    """
 
     period: Period
     currency: str | None
     label: str
     billed: Section
+    charges: tuple[Charge, ...]
+    """Fees and minimums, by plan in the order of time."""
     waived: Section
     review: Section
+    subtotal: Decimal
     total_minor: int | None
-
-    @property
-    def subtotal(self) -> Decimal:
-        """What is owed, exact."""
-        return self.billed.amount
 
     @property
     def total(self) -> Decimal | None:
@@ -117,34 +128,84 @@ def draft(
 
     Raises ``Conflict`` when the terms are in two currencies, which the subscriptions' own check keeps from happening.
     """
-    by_disposition: dict[Disposition, list[RollupRow]] = {each: [] for each in Disposition}
-    for row in rows:
-        if period.holds(row.bucket_us):
-            by_disposition[disposition(row.outcome, row.provenance)].append(row)
-    billed, waived, review = (_section(each, by_disposition[each], terms) for each in Disposition)
     currency = _currency(terms)
-    return Draft(
+    by_disposition = _sorted_out(rows, terms, period)
+    billed, positions = _section(Disposition.BILL, by_disposition, terms, {})
+    waived, _ = _section(Disposition.WAIVE, by_disposition, terms, positions)
+    review, _ = _section(Disposition.REVIEW, by_disposition, terms, positions)
+    charged = charges(terms, period.start_us, period.end_us, billed.lines)
+    exact = Draft(
         period=period,
         currency=currency,
         label=_label(terms, period),
         billed=billed,
+        charges=charged,
         waived=waived,
         review=review,
-        total_minor=None if currency is None else money.to_minor(billed.amount, currency, rounding),
+        subtotal=money.total([billed.amount, *(each.amount for each in charged)]),
+        total_minor=None,
+    )
+    return exact if currency is None else _rounded(exact, currency, rounding)
+
+
+def billed_positions(rows: Iterable[RollupRow], terms: Sequence[Term], period: Period) -> Positions:
+    """How far the period's billed usage has come in each pool: what the next token of it would cost follows."""
+    return _section(Disposition.BILL, _sorted_out(rows, terms, period), terms, {})[1]
+
+
+def _rounded(exact: Draft, currency: str, rounding: Rounding) -> Draft:
+    """The total rounded once, and shared out over the lines by the largest remainder (billing-rules.md §3, vector 2)."""
+    lines: list[Rated | Charge] = [*exact.billed.lines, *exact.charges]
+    total_minor = money.to_minor(exact.subtotal, currency, rounding)
+    minors = iter(money.allocate(total_minor, [line.amount for line in lines], currency))
+    billed_lines = tuple(_printed(line, next(minors)) for line in exact.billed.lines)
+    return msgspec.structs.replace(
+        exact,
+        billed=msgspec.structs.replace(exact.billed, lines=billed_lines),
+        charges=tuple(_printed(each, next(minors)) for each in exact.charges),
+        total_minor=total_minor,
     )
 
 
-def _section(each: Disposition, rows: Sequence[RollupRow], terms: Sequence[Term]) -> Section:
-    rating = _rate(rows, terms)
-    return Section(
+def _printed(line: _Line, amount_minor: int) -> _Line:
+    return msgspec.structs.replace(line, amount_minor=amount_minor)
+
+
+def _sorted_out(
+    rows: Iterable[RollupRow], terms: Sequence[Term], period: Period
+) -> dict[Disposition, list[RollupRow]]:
+    """The rows of the period by what becomes of them, each judged by the version in force at its bucket."""
+    said: dict[int, Billable] = {}
+    found: dict[Disposition, list[RollupRow]] = {each: [] for each in Disposition}
+    for row in rows:
+        if not period.holds(row.bucket_us):
+            continue
+        if row.bucket_us not in said:
+            held = in_force(terms, row.bucket_us)
+            said[row.bucket_us] = held.version.content.billable if isinstance(held, Held) else {}
+        found[disposition(row.outcome, row.provenance, said[row.bucket_us])].append(row)
+    return found
+
+
+def _section(
+    each: Disposition,
+    by_disposition: dict[Disposition, list[RollupRow]],
+    terms: Sequence[Term],
+    start: Positions,
+) -> tuple[Section, Positions]:
+    """A section, and where its pools stand after it."""
+    rows = by_disposition[each]
+    rating = rate((usage for row in rows for usage in _usage(row)), terms, start)
+    made = Section(
         disposition=each,
         requests=sum(row.requests for row in rows),
         tokens=sum(tokens_of(row).total for row in rows),
         lines=rating.lines,
         unrated=rating.unrated,
-        amount=_amount(rating),
-        reasons=_reasons(rows, terms),
+        amount=rating.amount,
+        reasons=_reasons(rows, rating),
     )
+    return made, rating.positions
 
 
 def tokens_of(row: RollupRow) -> Components:
@@ -152,37 +213,31 @@ def tokens_of(row: RollupRow) -> Components:
     return Components(row.uncached_input, row.cached_input, row.cache_write, row.answer_output, row.reasoning)
 
 
-def _usage(row: RollupRow) -> Iterable[Usage]:
+def _usage(row: RollupRow) -> Iterator[Usage]:
     """The row's quantities at its bucket's start: prices change on the 15-minute grid only."""
-    tokens = tokens_of(row)
-    return (Usage(row.bucket_us, row.model, part, tokens.get(part)) for part in Component)
+    tokens, group = tokens_of(row), (row.outcome, row.provenance)
+    return (Usage(row.bucket_us, row.model, part, tokens.get(part), group) for part in Component)
 
 
-def _reasons(rows: Sequence[RollupRow], terms: Sequence[Term]) -> tuple[Reason, ...]:
-    grouped: dict[tuple[str, str], list[RollupRow]] = {}
+def _reasons(rows: Sequence[RollupRow], rating: Rating) -> tuple[Reason, ...]:
+    grouped: dict[Group, list[RollupRow]] = {}
     for row in rows:
         grouped.setdefault((row.outcome, row.provenance), []).append(row)
-    return tuple(_reason(*key, grouped[key], terms) for key in sorted(grouped))
+    return tuple(
+        _reason(group, grouped[group], rating.shares.get(group, Share())) for group in sorted(grouped)
+    )
 
 
-def _reason(outcome: str, provenance: str, rows: Sequence[RollupRow], terms: Sequence[Term]) -> Reason:
-    rating = _rate(rows, terms)
+def _reason(group: Group, rows: Sequence[RollupRow], share: Share) -> Reason:
+    outcome, provenance = group
     return Reason(
         outcome=outcome,
         provenance=provenance,
         requests=sum(row.requests for row in rows),
         tokens=sum(tokens_of(row).total for row in rows),
-        unrated=sum(each.quantity for each in rating.unrated),
-        amount=_amount(rating),
+        unrated=share.unrated,
+        amount=share.amount,
     )
-
-
-def _rate(rows: Sequence[RollupRow], terms: Sequence[Term]) -> Rating:
-    return rate((usage for row in rows for usage in _usage(row)), terms)
-
-
-def _amount(rating: Rating) -> Decimal:
-    return money.total([line.amount for line in rating.lines])
 
 
 def _worth(tokens: int, unrated: int, amount: Decimal, *, is_unknown: bool) -> Decimal | None:

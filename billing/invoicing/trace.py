@@ -1,7 +1,8 @@
 """One request from its key to its cost: what is known, how it is known, and the arithmetic of its price."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 
 import msgspec
 
@@ -9,10 +10,14 @@ from billing import money
 from billing.ids import instant_of
 from billing.metering.stored import StoredCount, StoredRecord
 from billing.pricing.billable import Disposition, disposition
-from billing.pricing.rating import Term, Unpriced, price_at
-from billing.pricing.unit import UnitPrice
+from billing.pricing.price import Price, pieces
+from billing.pricing.rating import Pool, Positions, price_at
+from billing.pricing.term import Held, Term, Unpriced, in_force
+from billing.pricing.unit import Piece, UnitPrice
 from billing.tokens.components import Component, components
 from billing.tokens.usage import Count, Provenance, TokenUsage
+
+NOTHING_BILLED: Mapping[Pool, int] = MappingProxyType({})
 
 
 class Parties(msgspec.Struct, frozen=True):
@@ -28,7 +33,12 @@ class Parties(msgspec.Struct, frozen=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """quantity × price ÷ per = amount, for one component; without a rate, why."""
+    """quantity × price ÷ per = amount, for one component; without a rate, why.
+
+    With tiers or an allowance, ``price`` is the marginal one: what the next token costs where the period's billed usage
+    stands. ``is_marginal`` says so; the amount is an estimate then, as the request may have crossed a tier or was priced
+    in another. With a unit price it is the exact arithmetic.
+    """
 
     component: Component
     quantity: int
@@ -36,10 +46,13 @@ class Cost(msgspec.Struct, frozen=True):
     plan: str = ""
     version: int = 0
     pattern: str = ""
-    priced_as: Component | None = None
-    """The component whose rate was used, when it is not the component's own."""
+    priced_as: str | None = None
+    """The component whose rate was used, or ``total``."""
     amount: Decimal | None = None
     unpriced: Unpriced | None = None
+    is_marginal: bool = False
+    tier: int | None = None
+    included: bool = False
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -58,20 +71,32 @@ class Trace(msgspec.Struct, frozen=True):
     amount: Decimal | None
 
 
-def trace(record: StoredRecord, parties: Parties, terms: Sequence[Term]) -> Trace:
-    """What is known of a request; ``terms`` are what prices its tenant at its time."""
+def trace(
+    record: StoredRecord, parties: Parties, terms: Sequence[Term], positions: Positions = NOTHING_BILLED
+) -> Trace:
+    """What is known of a request; ``terms`` are what prices its tenant at its time.
+
+    ``positions`` are those of its period (``draft.billed_positions``); without them a marginal price is that of a first token.
+    """
     at_us = instant_of(record.id)
     split = components(_usage(record))
     costs = tuple(
-        _cost(record.model, at_us, part, split.get(part), terms) for part in Component if split.get(part)
+        _cost(record.model, at_us, part, split.get(part), terms, positions)
+        for part in Component
+        if split.get(part)
     )
+    held = in_force(terms, at_us)
     return Trace(
         record=record,
         at_us=at_us,
         parties=parties,
         counts=_counts(record),
         costs=costs,
-        disposition=disposition(record.outcome, record.provenance),
+        disposition=disposition(
+            record.outcome,
+            record.provenance,
+            held.version.content.billable if isinstance(held, Held) else None,
+        ),
         currency=next((term.plan.currency for term in terms if term.holds_at(at_us)), None),
         amount=_amount(record, costs),
     )
@@ -83,20 +108,31 @@ def _amount(record: StoredRecord, costs: Sequence[Cost]) -> Decimal | None:
     return money.total(known) if known or (is_complete and not costs) else None
 
 
-def _cost(model: str, at_us: int, part: Component, quantity: int, terms: Sequence[Term]) -> Cost:
+def _cost(
+    model: str, at_us: int, part: Component, quantity: int, terms: Sequence[Term], positions: Positions
+) -> Cost:
     priced = price_at(terms, at_us, model, part)
     if isinstance(priced, Unpriced):
         return Cost(part, quantity, unpriced=priced)
+    next_token = _next(priced.rate.price, positions.get(priced.pool, 0))
     return Cost(
         component=part,
         quantity=quantity,
-        price=priced.rate.price,
+        price=next_token.price,
         plan=priced.plan,
         version=priced.version.number,
         pattern=priced.rate.pattern,
         priced_as=priced.rate.priced_as,
-        amount=priced.rate.price.amount(quantity),
+        amount=next_token.price.amount(quantity),
+        is_marginal=priced.rate.price.is_cumulative,
+        tier=next_token.tier,
+        included=next_token.included,
     )
+
+
+def _next(price: Price, position: int) -> Piece:
+    """What the token after a position costs."""
+    return next(iter(pieces(price, position, 1)))
 
 
 def _counts(record: StoredRecord) -> tuple[tuple[str, StoredCount], ...]:

@@ -1,13 +1,15 @@
 """Price plans: immutable, dated versions of rates, and which rate prices what (billing-rules.md §5)."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from uuid import UUID
 
 import msgspec
 
 from billing.errors import InvalidInput
+from billing.pricing.billable import Disposition
 from billing.pricing.pattern import ANY, Specificity, can_match_the_same, matches, specificity
-from billing.pricing.unit import UnitPrice
+from billing.pricing.price import Price
 from billing.tokens.components import Component
 
 SHORTHANDS: dict[str, tuple[Component, ...]] = {
@@ -24,25 +26,45 @@ FALLBACKS: dict[Component, Component] = {
 """What a component without a rate of its own is priced as, within the same model pattern."""
 
 
-class ModelRates(msgspec.Struct, frozen=True):
-    """The prices of the models that a pattern matches."""
+TOTAL = "total"
+"""The word of one price for all tokens; it stands where a component's word would."""
+
+
+class ModelRates(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The prices of the models that a pattern matches: of components, or ``total``, one for all tokens.
+
+    ``pools`` are the words under which cumulative prices were written, where that is not the component's own: what one
+    written price prices climbs its tiers and uses its allowance together. A price that is not cumulative needs none, so
+    that the same prices are the same content however they were written.
+    """
 
     model: str
-    prices: dict[Component, UnitPrice]
+    prices: dict[Component, Price]
+    total: Price | None = None
+    pools: dict[Component, str] = {}
 
-    def candidate(self, component: Component) -> "tuple[Component, UnitPrice] | None":
-        """The price that this pattern has for a component: its own, or that of what it falls back to."""
+    def candidate(self, component: Component) -> "Resolved | None":
+        """The price that this pattern has for a component: its own, that of what it falls back to, or that of all."""
+        if self.total is not None:
+            return Resolved(self.model, TOTAL, self.total, TOTAL)
         for wanted in (component, FALLBACKS.get(component)):
             if wanted is not None and wanted in self.prices:
-                return wanted, self.prices[wanted]
+                pool = self.pools.get(wanted, wanted.value)
+                return Resolved(self.model, wanted.value, self.prices[wanted], pool)
         return None
 
 
-class Content(msgspec.Struct, frozen=True):
+class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a version says; stored as it stands and never changed."""
 
     label: str
     rates: tuple[ModelRates, ...]
+    monthly_fee: Decimal | None = None
+    """Charged once a period, in full."""
+    minimum: Decimal | None = None
+    """What the usage of a period comes to at least, the fee apart."""
+    billable: dict[str, dict[str, Disposition]] = {}
+    """Outcome to provenance to what becomes of such usage, over the defaults of ``billable.py``."""
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -60,6 +82,8 @@ class PlanFile(msgspec.Struct, frozen=True):
     name: str
     currency: str
     versions: tuple[Version, ...]
+    unused: tuple[str, ...] = ()
+    """Paths of what was written and prices nothing."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -81,8 +105,11 @@ class Resolved(msgspec.Struct, frozen=True):
     """The one rate that prices a component of a model, and how it was found."""
 
     pattern: str
-    priced_as: Component
-    price: UnitPrice
+    priced_as: str
+    """The component whose price it is, or ``total``."""
+    price: Price
+    pool: str
+    """The word as written: with the pattern, what climbs the tiers of a cumulative price together."""
 
 
 def resolve(rates: Sequence[ModelRates], model: str, component: Component) -> Resolved | None:
@@ -95,7 +122,7 @@ def resolve(rates: Sequence[ModelRates], model: str, component: Component) -> Re
     for entry in rates:
         candidate = entry.candidate(component) if matches(entry.model, model) else None
         if candidate is not None and (best is None or specificity(entry.model) > specificity(best.pattern)):
-            best = Resolved(entry.model, *candidate)
+            best = candidate
     return best
 
 

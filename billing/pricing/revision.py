@@ -4,9 +4,10 @@ from enum import StrEnum
 
 import msgspec
 
+from billing import money
 from billing.clock import to_datetime
 from billing.errors import Conflict
-from billing.pricing.plan import Content, Plan, PlanFile, Version
+from billing.pricing.plan import TOTAL, Content, ModelRates, Plan, PlanFile, Version
 from billing.tokens.components import Component
 
 DIFFERENCES_SHOWN_MAX = 5
@@ -57,18 +58,32 @@ def decide(stored: Plan, wanted: PlanFile) -> tuple[Step, ...]:
 def differences(before: Content, after: Content) -> list[str]:
     """What two contents say differently, one sentence part each."""
     changed = [f"label {before.label!r} → {after.label!r}"] if before.label != after.label else []
-    prices_before, prices_after = _prices(before), _prices(after)
-    for place in sorted(prices_before.keys() | prices_after.keys()):
-        old, new = prices_before.get(place, "absent"), prices_after.get(place, "absent")
+    said_before, said_after = _said(before), _said(after)
+    for place in sorted(said_before.keys() | said_after.keys()):
+        old, new = said_before.get(place, "absent"), said_after.get(place, "absent")
         if old != new:
             changed.append(f"{' '.join(place)} {old} → {new}")
     return changed
 
 
-def _prices(content: Content) -> dict[tuple[str, Component], str]:
-    return {
-        (entry.model, part): str(price) for entry in content.rates for part, price in entry.prices.items()
-    }
+def _said(content: Content) -> dict[tuple[str, ...], str]:
+    """All but the label: each place in a content and what stands there."""
+    said: dict[tuple[str, ...], str] = {}
+    for entry in content.rates:
+        said |= {(entry.model, part): _price(entry, part) for part in entry.prices}
+        if entry.total is not None:
+            said[entry.model, TOTAL] = str(entry.total)
+    for name, amount in (("monthly_fee", content.monthly_fee), ("minimum", content.minimum)):
+        if amount is not None:
+            said[name,] = money.plain(amount)
+    for outcome, by_provenance in content.billable.items():
+        said |= {("billable", outcome, known): each for known, each in by_provenance.items()}
+    return said
+
+
+def _price(entry: ModelRates, part: Component) -> str:
+    pool = entry.pools.get(part)
+    return f"{entry.prices[part]} (counted with all {pool})" if pool else str(entry.prices[part])
 
 
 def _edited(name: str, before: Version, after: Version) -> str:

@@ -9,6 +9,7 @@ from billing.errors import Conflict, NotFound
 from billing.ids import NewId
 from billing.infra.postgres import Connection, Database
 from billing.pricing import store
+from billing.pricing.lint import LintWarning, lint
 from billing.pricing.parse import parse
 from billing.pricing.plan import Plan, PlanFile
 from billing.pricing.revision import Change, Step, decide
@@ -23,6 +24,7 @@ class Applied(msgspec.Struct, frozen=True):
     is_new: bool
     steps: tuple[Step, ...]
     now_us: int
+    warnings: tuple[LintWarning, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -57,7 +59,7 @@ class PricingService:
             is_new = await store.insert_plan(connection, new)
             await store.lock_plan(connection, wanted.name)
             steps = await self._revise(connection, wanted, now_us)
-        return Applied(wanted.name, wanted.currency, is_new, steps, now_us)
+        return Applied(wanted.name, wanted.currency, is_new, steps, now_us, lint(wanted))
 
     async def _revise(self, connection: Connection, wanted: PlanFile, now_us: int) -> tuple[Step, ...]:
         stored = await _plan(connection, wanted.name)
@@ -67,10 +69,10 @@ class PricingService:
                 await store.insert_version(connection, stored.id, step.version, now_us)
         return steps
 
-    async def list_plans(self, rows_max: int) -> list[Plan]:
-        """Plans by name with their versions."""
+    async def list_plans(self, rows_max: int, after: str = "") -> list[Plan]:
+        """Plans by name with their versions, those after a name."""
         async with self._database.transaction() as connection:
-            return await store.plans(connection, rows_max)
+            return await store.plans(connection, rows_max, after)
 
     async def plan(self, name: str) -> Plan:
         """The plan of a name with its versions."""

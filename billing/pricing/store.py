@@ -12,9 +12,9 @@ from sqlalchemy.dialects.postgresql import insert
 from billing.clock import from_datetime, to_datetime
 from billing.infra.postgres import Connection
 from billing.pricing.plan import Content, Plan, Version
-from billing.pricing.rating import Term
 from billing.pricing.subscription import Subscription
 from billing.pricing.tables import price_plan, price_plan_version, subscription
+from billing.pricing.term import Term
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -52,9 +52,10 @@ async def plan_by_name(connection: Connection, name: str) -> Plan | None:
     return found[0] if found else None
 
 
-async def plans(connection: Connection, rows_max: int) -> list[Plan]:
-    """Plans by name with all their versions, at most ``rows_max`` plans."""
-    return await _plans_of(connection, select(price_plan).order_by(price_plan.c.name).limit(rows_max))
+async def plans(connection: Connection, rows_max: int, after: str = "") -> list[Plan]:
+    """Plans by name with all their versions, at most ``rows_max`` plans, those after a name."""
+    statement = select(price_plan).where(price_plan.c.name > after).order_by(price_plan.c.name)
+    return await _plans_of(connection, statement.limit(rows_max))
 
 
 async def lock_subscriptions(connection: Connection, tenant_id: UUID) -> None:

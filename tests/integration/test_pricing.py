@@ -104,7 +104,7 @@ async def test_operators_may_not_touch_a_stored_version(database: Database, serv
         "SELECT FROM price_plan FOR UPDATE",
         "UPDATE subscription SET plan_id = tenant_id",
         "UPDATE subscription SET starts_at = '2020-01-01'",
-        "UPDATE tenant SET collection = 2",
+        "UPDATE tenant SET slug = 'other'",
         "UPDATE api_key SET hash = ''",
         "UPDATE backend SET name = 'other'",
         "UPDATE project SET tenant_id = id",
@@ -121,6 +121,7 @@ async def test_operators_may_change_only_what_a_service_changes(database: Databa
     "statement",
     [
         "UPDATE subscription SET ends_at = NULL",
+        "UPDATE tenant SET collection = collection + 1",
         "UPDATE api_key SET revoked_at = now()",
         "SELECT FROM api_key FOR UPDATE",
         "UPDATE backend SET url = '', engine = '', credential = NULL, concurrency = NULL, archived_at = NULL",

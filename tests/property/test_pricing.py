@@ -1,4 +1,4 @@
-"""Invariants of billing-rules.md §4 that hold for unit prices, over random plans, usage, splits and clocks."""
+"""Invariants of billing-rules.md §4 over random plans of every shape, usage, splits and clocks."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -18,10 +18,15 @@ from billing.invoicing.draft import draft
 from billing.invoicing.period import Period
 from billing.metering.stored import RollupRow
 from billing.money import Rounding
+from billing.pricing.charge import ChargeKind
+from billing.pricing.graduated import GraduatedPrice, Tier
 from billing.pricing.parse import parse
+from billing.pricing.parse_rates import _expand, _pools
 from billing.pricing.pattern import can_match_the_same, matches
-from billing.pricing.plan import Content, ModelRates, Plan, Version, check_rates, resolve
-from billing.pricing.rating import Term, Usage, rate
+from billing.pricing.plan import SHORTHANDS, TOTAL, Content, ModelRates, Plan, Version, check_rates, resolve
+from billing.pricing.price import Price, pieces
+from billing.pricing.rating import Usage, rate
+from billing.pricing.term import Term
 from billing.pricing.unit import PER_CHOICES, UnitPrice
 from billing.tokens.components import Component, Components
 from tests.invoice_kit import rollup_row
@@ -35,10 +40,28 @@ prices = st.decimals(min_value=0, max_value=1000, places=12, allow_nan=False).ma
     lambda price: Decimal(money.plain(price))
 )
 units = st.builds(UnitPrice, prices, st.sampled_from(PER_CHOICES))
+allowances = st.integers(min_value=0, max_value=10**13)
+tiers = st.builds(Tier, prices, st.sampled_from(PER_CHOICES))
+
+
+@st.composite
+def graduated_prices(draw: st.DrawFn) -> GraduatedPrice:
+    """A price with one to four tiers whose edges lie where random quantities do."""
+    edges = [*sorted(draw(st.sets(st.integers(1, 10**15), max_size=3))), None]
+    made = tuple(msgspec.structs.replace(draw(tiers), up_to=edge) for edge in edges)
+    return GraduatedPrice(made, draw(allowances))
+
+
+any_prices = (
+    units | st.builds(UnitPrice, prices, st.sampled_from(PER_CHOICES), allowances) | graduated_prices()
+)
 quantities = st.integers(min_value=0, max_value=10**15)
 names = st.text("ab-", min_size=1, max_size=5)
 patterns = st.text("ab*", min_size=1, max_size=6).filter(lambda text: "**" not in text)
-entries = st.builds(ModelRates, patterns, st.dictionaries(st.sampled_from(Component), units, min_size=1))
+written = st.dictionaries(st.sampled_from([*SHORTHANDS, *Component]), any_prices, min_size=1)
+entries = st.builds(
+    lambda model, prices_of: ModelRates(model, _expand(prices_of), None, _pools(prices_of)), patterns, written
+) | st.builds(lambda model, price: ModelRates(model, {}, price), patterns, any_prices)
 instants = st.integers(min_value=0, max_value=BUCKETS - 1).map(lambda number: number * BUCKET_US)
 usages = st.builds(Usage, instants, names, st.sampled_from(Component), quantities)
 
@@ -52,7 +75,8 @@ def is_unambiguous(rates: Sequence[ModelRates]) -> bool:
 
 
 rate_lists = st.lists(entries, min_size=1, max_size=5).map(tuple).filter(is_unambiguous)
-contents = st.builds(Content, st.just(""), rate_lists)
+amounts = st.none() | prices.filter(bool)
+contents = st.builds(Content, st.just(""), rate_lists, amounts, amounts)
 
 
 @st.composite
@@ -81,15 +105,35 @@ def test_i3_minor_units_round_trip(minor: int, currency: str, rounding: Rounding
 
 
 @relaxed
-@given(units, st.lists(quantities, max_size=20))
-def test_i4_a_quantity_costs_the_same_however_it_is_split(unit: UnitPrice, parts: list[int]) -> None:
-    assert money.total([unit.amount(part) for part in parts]) == unit.amount(sum(parts))
+@given(any_prices, st.lists(quantities, max_size=20))
+def test_i4_a_quantity_costs_the_same_however_it_is_split(price: Price, parts: list[int]) -> None:
+    starts = [sum(parts[:index]) for index in range(len(parts))]
+    split = [cost(price, start, part) for start, part in zip(starts, parts, strict=True)]
+    assert money.total(split) == cost(price, 0, sum(parts))
+
+
+def cost(price: Price, start: int, quantity: int) -> Decimal:
+    return money.total([piece.price.amount(piece.quantity) for piece in pieces(price, start, quantity)])
 
 
 @relaxed
-@given(units, quantities, quantities)
-def test_i5_more_never_costs_less(unit: UnitPrice, quantity: int, more: int) -> None:
-    assert unit.amount(quantity) <= unit.amount(quantity + more)
+@given(any_prices, quantities, quantities)
+def test_i5_more_never_costs_less(price: Price, quantity: int, more: int) -> None:
+    assert cost(price, 0, quantity) <= cost(price, 0, quantity + more)
+
+
+@relaxed
+@given(graduated_prices(), st.integers(-1, 1))
+def test_i5_at_an_edge_one_token_more_costs_one_token_of_one_tier(price: GraduatedPrice, beside: int) -> None:
+    for tier in price.tiers[:-1]:
+        quantity = (tier.up_to or 0) + beside
+        step = money.total([price.amount(quantity + 1), -price.amount(quantity)])
+        assert step == price.tiers[tier_of(price, quantity)].unit.amount(1)
+
+
+def tier_of(price: GraduatedPrice, token: int) -> int:
+    """The tier of the token that ``token`` others went before."""
+    return sum(tier.up_to is not None and tier.up_to <= token for tier in price.tiers)
 
 
 @relaxed
@@ -118,9 +162,7 @@ def test_i7_every_model_and_component_resolves_to_exactly_one_rate_or_none(
     ]
     assert (found is None) == (candidates == [])
     if found is not None:
-        assert [(found.priced_as, found.price)] == [
-            entry.candidate(component) for entry in rates if entry.model == found.pattern
-        ]
+        assert [found] == [entry.candidate(component) for entry in rates if entry.model == found.pattern]
 
 
 @relaxed
@@ -141,10 +183,11 @@ def test_two_patterns_that_match_one_name_are_known_to(one: str, other: str, mod
 def test_i8_splitting_a_period_at_any_instant_conserves_cost(
     usage: list[Usage], priced_by: list[Term], cut_us: int
 ) -> None:
-    before = [each for each in usage if each.at_us < cut_us]
-    after = [each for each in usage if each.at_us >= cut_us]
-    halves = [total(before, priced_by), total(after, priced_by)]
-    assert money.total(halves) == total(usage, priced_by)
+    before = rate([each for each in usage if each.at_us < cut_us], priced_by)
+    after = rate([each for each in usage if each.at_us >= cut_us], priced_by, before.positions)
+    whole = rate(usage, priced_by)
+    assert money.total([before.amount, after.amount]) == whole.amount
+    assert after.positions == whole.positions
 
 
 @relaxed
@@ -172,6 +215,42 @@ def test_i9_a_version_equal_to_the_one_in_force_changes_no_cost(
 
 
 @relaxed
+@given(st.lists(usages, max_size=30), contents, st.sets(instants, max_size=3))
+def test_i6_an_allowance_is_there_once_a_period_however_many_versions_it_has(
+    usage: list[Usage], content: Content, cuts: set[int]
+) -> None:
+    versions = [Version(instant, content, number) for number, instant in enumerate(sorted({0, *cuts}), 1)]
+    plan = Plan(UUID(int=1), "random", "USD", 0, tuple(versions))
+    rating = rate(usage, [Term(0, None, plan)])
+    allowed = {
+        (entry.model, pool): price.allowance for entry in content.rates for pool, price in pools_of(entry)
+    }
+    included = sum(line.quantity for line in rating.lines if line.included)
+    assert included == sum(
+        min(count, allowed[pool.pattern, pool.word]) for pool, count in rating.positions.items()
+    )
+
+
+def pools_of(entry: ModelRates) -> list[tuple[str, Price]]:
+    of_parts = [(entry.pools.get(part, part.value), price) for part, price in entry.prices.items()]
+    return of_parts if entry.total is None else [(TOTAL, entry.total)]
+
+
+@relaxed
+@given(st.lists(usages, max_size=30), terms)
+def test_shares_of_groups_add_up_to_the_lines(usage: list[Usage], priced_by: list[Term]) -> None:
+    grouped = [
+        msgspec.structs.replace(each, group=(str(number % 3), "")) for number, each in enumerate(usage)
+    ]
+    rating = rate(grouped, priced_by)
+    assert rating.lines == rate(usage, priced_by).lines
+    assert money.total([share.amount for share in rating.shares.values()]) == rating.amount
+    assert sum(share.unrated for share in rating.shares.values()) == sum(
+        each.quantity for each in rating.unrated
+    )
+
+
+@relaxed
 @given(st.lists(usages, max_size=30), plans())
 def test_every_quantity_is_in_exactly_one_line_or_unrated_and_costs_what_a_slow_oracle_says(
     usage: list[Usage], plan: Plan
@@ -180,31 +259,64 @@ def test_every_quantity_is_in_exactly_one_line_or_unrated_and_costs_what_a_slow_
     assert sum(line.quantity for line in [*rating.lines, *rating.unrated]) == sum(
         each.quantity for each in usage
     )
-    expected = sum((oracle(each, plan) for each in usage), Fraction(0))
-    assert sum((Fraction(line.amount) for line in rating.lines), Fraction(0)) == expected
+    assert sum((Fraction(line.amount) for line in rating.lines), Fraction(0)) == oracle(usage, plan)
 
 
-def oracle(usage: Usage, plan: Plan) -> Fraction:
-    """The cost of one usage in fractions, by trying the rules one after the other."""
-    in_force = [version for version in plan.versions if version.effective_us <= usage.at_us]
-    if not in_force:
-        return Fraction(0)
-    rates = max(in_force, key=lambda version: version.effective_us).content.rates
+def oracle(usage: list[Usage], plan: Plan) -> Fraction:
+    """The cost of usage in fractions, by trying the rules one after the other, version by version and price by price."""
+    cost, counted = Fraction(0), dict[tuple[str, str], int]()
+    for version in sorted(plan.versions, key=lambda version: version.effective_us):
+        used: dict[tuple[str, str], int] = {}
+        priced: dict[tuple[str, str], Price] = {}
+        for each in usage:
+            in_force = [other.effective_us for other in plan.versions if other.effective_us <= each.at_us]
+            found = rate_of(each, version) if in_force and max(in_force) == version.effective_us else None
+            if found is not None:
+                pool, priced[pool] = found
+                used[pool] = used.get(pool, 0) + each.quantity
+        for pool, quantity in used.items():
+            price = priced[pool]
+            start = counted.get(pool, 0) if price.is_cumulative else 0
+            cost += cost_from_zero(price, start + quantity) - cost_from_zero(price, start)
+            if price.is_cumulative:
+                counted[pool] = start + quantity
+    return cost
+
+
+def rate_of(usage: Usage, version: Version) -> tuple[tuple[str, str], Price] | None:
     wanted = [usage.component]
     if usage.component in {Component.CACHED_INPUT, Component.CACHE_WRITE}:
         wanted.append(Component.UNCACHED_INPUT)
     if usage.component is Component.REASONING:
         wanted.append(Component.ANSWER_OUTPUT)
+    rates = version.content.rates
     by_specificity = sorted(
         rates, key=lambda entry: (entry.model.count("*") == 0, len(entry.model.replace("*", "")))
     )
     for entry in reversed(by_specificity):
         if fnmatch.fnmatchcase(usage.model, entry.model):
+            if entry.total is not None:
+                return (entry.model, "total"), entry.total
             for component in wanted:
                 if component in entry.prices:
-                    price = entry.prices[component]
-                    return Fraction(price.price) * usage.quantity / price.per
-    return Fraction(0)
+                    word = entry.pools.get(component, component.value)
+                    return (entry.model, word), entry.prices[component]
+    return None
+
+
+def cost_from_zero(price: Price, quantity: int) -> Fraction:
+    """What the first tokens of a period cost together: every tier up to where they reach."""
+    left = max(0, quantity - price.allowance)
+    if isinstance(price, UnitPrice):
+        return Fraction(price.price) * left / price.per
+    edges = [0, *(tier.up_to or 10**30 for tier in price.tiers)]
+    return sum(
+        (
+            Fraction(tier.price) * max(0, min(left, end) - begin) / tier.per
+            for tier, begin, end in zip(price.tiers, edges, edges[1:], strict=False)
+        ),
+        Fraction(0),
+    )
 
 
 rows = st.builds(
@@ -237,15 +349,29 @@ def test_i1_lines_add_up_to_the_subtotal_and_sections_to_the_usage(
 ) -> None:
     found = draft(made, priced_by, PERIOD)
     inside = [row for row in made if PERIOD.holds(row.bucket_us)]
-    assert sum((Fraction(line.amount) for line in found.billed.lines), Fraction(0)) == Fraction(
-        found.subtotal
-    )
+    owed = [*found.billed.lines, *found.charges]
+    assert sum((Fraction(line.amount) for line in owed), Fraction(0)) == Fraction(found.subtotal)
     assert found.total_minor == money.to_minor(found.subtotal, "USD", Rounding.HALF_EVEN)
+    assert found.total_minor == sum(line.amount_minor or 0 for line in owed)
     assert sum(section.requests for section in found.sections) == sum(row.requests for row in inside)
     used = sum(getattr(row, component.value) for row in inside for component in Component)
     assert sum(section.tokens for section in found.sections) == used
     placed = [line.quantity for section in found.sections for line in (*section.lines, *section.unrated)]
     assert sum(placed) == used
+    for section in found.sections:
+        assert money.total([reason.amount for reason in section.reasons]) == section.amount
+
+
+@relaxed
+@given(st.lists(rows, max_size=12), terms)
+def test_i6_a_minimum_is_reached_and_not_passed(made: list[RollupRow], priced_by: list[Term]) -> None:
+    found = draft(made, priced_by, PERIOD)
+    [last] = [term.plan.version_at(PERIOD.end_us - 1) for term in priced_by]
+    minimum = last.content.minimum if last else None
+    true_up = [each.amount for each in found.charges if each.kind is ChargeKind.MINIMUM]
+    lacking = max(Fraction(0), Fraction(minimum or 0) - Fraction(found.billed.amount))
+    assert sum(map(Fraction, true_up)) == lacking
+    assert len(true_up) == (lacking > 0)
 
 
 @relaxed

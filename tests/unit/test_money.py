@@ -67,6 +67,37 @@ def test_an_amount_is_rounded_to_minor_units(
     assert money.to_minor(Decimal(amount), currency, rounding) == minor
 
 
+@pytest.mark.parametrize(
+    ("total", "amounts", "expected"),
+    [
+        pytest.param(23, ["0.004"] * 57, [1] * 23 + [0] * 34, id="vector 2: 57 lines of 0.4 cents print as 0.23, the first have it"),
+        pytest.param(100, ["0.335", "0.332", "0.333"], [34, 33, 33], id="the largest remainder is rounded up"),
+        pytest.param(4, ["0.0133", "0.0133", "0.0134"], [1, 1, 2], id="wherever it stands"),
+        pytest.param(0, ["0", "0.004"], [0, 0], id="less than half a cent in all"),
+        pytest.param(1, ["0", "0.005"], [0, 1], id="a line of nothing gets nothing"),
+        pytest.param(-1, ["-0.012", "0.002"], [-1, 0], id="a credit"),
+        pytest.param(0, [], [], id="no line"),
+        pytest.param(150_000, ["15.571861", "500", "984.428139"], [1_557, 50_000, 98_443], id="a true-up to a round sum"),
+    ],
+)  # fmt: skip
+def test_a_rounded_total_is_shared_out_so_that_what_is_printed_adds_up(
+    total: int, amounts: list[str], expected: list[int]
+) -> None:
+    shared = money.allocate(total, [Decimal(each) for each in amounts], "USD")
+    assert (shared, sum(shared)) == (expected, total)
+
+
+def test_currencies_without_a_minor_unit_are_shared_out_in_whole_units() -> None:
+    assert money.allocate(2, [Decimal("0.6"), Decimal("0.9")], "JPY") == [1, 1]
+    assert money.allocate(1_500, [Decimal("0.6"), Decimal("0.9")], "KWD") == [600, 900]
+
+
+@pytest.mark.parametrize("total", [-1, 4])
+def test_what_is_no_rounded_sum_of_the_amounts_is_not_shared_out(total: int) -> None:
+    with pytest.raises(ValueError, match=f"{total} is no rounded sum of amounts that are cut to 1"):
+        money.allocate(total, [Decimal("0.011"), Decimal("0.001")], "USD")
+
+
 @pytest.mark.parametrize(("currency", "text"), [("USD", "-0.05"), ("JPY", "-5"), ("KWD", "-0.005")])
 def test_minor_units_become_an_amount_with_the_currency_s_decimals(currency: str, text: str) -> None:
     assert str(money.from_minor(-5, currency)) == text

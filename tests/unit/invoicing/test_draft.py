@@ -9,13 +9,15 @@ import pytest
 
 from billing import money
 from billing.errors import Conflict
-from billing.invoicing.draft import Draft, Reason, draft
+from billing.invoicing.draft import Draft, Reason, billed_positions, draft
 from billing.invoicing.period import parse_period
 from billing.metering.stored import RollupRow
 from billing.money import Rounding
+from billing.pricing.charge import Charge, ChargeKind
 from billing.pricing.parse import parse
 from billing.pricing.plan import Plan
-from billing.pricing.rating import Term, Unpriced, Unrated
+from billing.pricing.rating import Pool, Unrated
+from billing.pricing.term import Term, Unpriced
 from billing.tokens.components import Component, Components
 from tests.invoice_kit import at, rollup_row
 
@@ -103,7 +105,10 @@ def test_what_is_not_billed_stands_apart_with_its_worth() -> None:
         Reason("complete", "estimated", 1, 220, 0, Decimal("0.13")),  # 200 × 0.50 / 1,000 + 20 × 1.50 / 1,000
         Reason("complete", "none", 3, 300, 0, Decimal("0.15")),  # 300 × 0.50 / 1,000
     )
-    assert made.billed.unrated == (Unrated("embed", Component.UNCACHED_INPUT, 777, Unpriced.NO_RATE),)
+    assert made.billed.unrated == (
+        # At risk: 777 × 0.40 / 1,000, at the price of the only model that the version in force knows.
+        Unrated("embed", Component.UNCACHED_INPUT, 777, Unpriced.NO_RATE, Decimal("0.3108")),
+    )
 
 
 def test_every_token_and_request_of_the_period_is_in_exactly_one_section() -> None:
@@ -149,6 +154,7 @@ def test_vector_2_57_models_of_0_004_each_are_0_23_in_total() -> None:
     made = draft(rows, TERMS, NOVEMBER)
     assert {each.amount for each in made.billed.lines} == {Decimal("0.004")}
     assert made.total == Decimal("0.23")
+    assert sorted(each.amount_minor or 0 for each in made.billed.lines) == [0] * 34 + [1] * 23
 
 
 @pytest.mark.parametrize(("rounding", "total"), [(Rounding.HALF_EVEN, "0.00"), (Rounding.HALF_UP, "0.01")])
@@ -162,6 +168,85 @@ def test_a_total_has_its_currency_s_decimals(currency: str, total: str, minor: i
     terms = [Term(at("2026-11-01T00:00:00Z"), None, plan(PLAN_TEXT.replace("USD", currency)))]
     made = draft(ROWS, terms, NOVEMBER)
     assert (str(made.total), made.total_minor) == (total, minor)
+
+
+POOLED = """\
+plan: globex
+currency: USD
+versions:
+  - effective: 2026-01-01T00:00:00Z
+    per: 1000
+    monthly_fee: "5.00"
+    minimum: "2.00"
+    billable: {complete: {estimated: bill}}
+    rates:
+      - model: "*"
+        input: {tiers: [{up_to: 1000, price: "1.00"}, {price: "0.50"}], allowance: 500}
+        output: free
+  - effective: 2026-11-15T00:00:00Z
+    per: 1000
+    monthly_fee: "9.00"
+    minimum: "3.00"
+    billable: {interrupted: bill}
+    rates:
+      - model: "*"
+        input: {tiers: [{up_to: 1000, price: "2.00"}, {price: "1.00"}], allowance: 500}
+        output: free
+"""
+POOLED_TERMS = [Term(at("2026-11-01T00:00:00Z"), None, plan(POOLED))]
+POOLED_ROWS = [
+    rollup_row("2026-11-01T00:00:00Z", Components(600)),
+    rollup_row("2026-11-02T00:00:00Z", Components(300), provenance="estimated"),
+    rollup_row("2026-11-16T00:00:00Z", Components(700)),
+    rollup_row("2026-11-17T00:00:00Z", Components(100), outcome="interrupted"),
+    rollup_row("2026-11-03T00:00:00Z", Components(40), outcome="interrupted"),
+    rollup_row("2026-11-18T00:00:00Z", Components(20), provenance="estimated"),
+]
+
+
+def test_tiers_allowance_fee_and_minimum_are_what_was_calculated_by_hand() -> None:
+    made = draft(POOLED_ROWS, POOLED_TERMS, NOVEMBER)
+    assert [
+        (each.version, each.quantity, each.tier, each.included, f"{each.amount:f}", each.amount_minor)
+        for each in made.billed.lines
+    ] == [
+        (1, 500, None, True, "0", 0),  # of 600 + 300 (estimated, billed by version 1), 500 are included
+        (1, 400, 0, False, "0.400", 40),  # 400 × 1.00 / 1,000
+        # Of 700 + 100 (interrupted, billed by version 2), the first tier has room for 600: × 2.00 / 1,000.
+        (2, 600, 0, False, "1.200", 120),
+        (2, 200, 1, False, "0.200", 20),  # 200 × 1.00 / 1,000
+    ]
+    assert made.charges == (
+        Charge(ChargeKind.FEE, "globex", 1, Decimal(5), Decimal(5), 500),  # the first version's
+        # The last version's, less 0.40 + 1.20 + 0.20 of usage.
+        Charge(ChargeKind.MINIMUM, "globex", 2, Decimal(3), Decimal("1.2"), 120),
+    )
+    assert (made.subtotal, str(made.total), made.total_minor) == (Decimal("8.0"), "8.00", 800)
+
+
+def test_what_is_not_billed_is_worth_what_it_would_cost_on_top_of_what_is() -> None:
+    made = draft(POOLED_ROWS, POOLED_TERMS, NOVEMBER)
+    # The billed 1,700 left the pool in its second tier, where each of the two begins.
+    assert made.waived.reasons == (
+        Reason("interrupted", "reported", 1, 40, 0, Decimal("0.02")),  # by version 1: 40 × 0.50 / 1,000
+    )
+    assert made.review.reasons == (
+        Reason("complete", "estimated", 1, 20, 0, Decimal("0.02")),  # by version 2: 20 × 1.00 / 1,000
+    )
+    assert {each.amount_minor for each in (*made.waived.lines, *made.review.lines)} == {None}
+    assert billed_positions(POOLED_ROWS, POOLED_TERMS, NOVEMBER) == {Pool("globex", "*", "input"): 1_700}
+
+
+def test_a_fee_is_owed_though_nothing_was_used() -> None:
+    made = draft([], POOLED_TERMS, NOVEMBER)
+    assert (made.billed.lines, [each.kind for each in made.charges]) == ((), ["fee", "minimum"])
+    assert str(made.total) == "8.00"  # 5.00 and the minimum of 3.00
+
+
+def test_a_draft_comes_back_from_its_json_as_it_was() -> None:
+    for made in (draft(POOLED_ROWS, POOLED_TERMS, NOVEMBER), draft(ROWS, [], NOVEMBER)):
+        stored = msgspec.json.encode(made)
+        assert msgspec.json.encode(msgspec.json.decode(stored, type=Draft)) == stored
 
 
 def test_usage_without_a_plan_is_unrated_and_there_is_no_total() -> None:

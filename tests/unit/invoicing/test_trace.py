@@ -6,8 +6,10 @@ import pytest
 from billing.invoicing.trace import Cost, Parties, Trace, trace
 from billing.metering.stored import StoredCount, StoredRecord
 from billing.pricing.billable import Disposition
+from billing.pricing.graduated import GraduatedPrice, Tier
 from billing.pricing.plan import Content, ModelRates, Plan, Version
-from billing.pricing.rating import Term, Unpriced
+from billing.pricing.rating import Pool
+from billing.pricing.term import Term, Unpriced
 from billing.pricing.unit import UnitPrice
 from billing.tokens.components import Component
 from tests.invoice_kit import BACKEND, KEY, TENANT, at, usage_id
@@ -85,3 +87,43 @@ def test_what_has_no_rate_is_unrated_and_not_free(terms: list[Term], model: str,
     found = traced(stored(known(0), known(53), model=model), terms)
     assert found.costs == (Cost(ANSWER, 53, unpriced=reason),)
     assert (found.amount, found.currency) == (None, "USD" if terms else None)
+
+
+TIERS = GraduatedPrice((Tier(Decimal(2), 1_000, 1_000), Tier(Decimal(1), 1_000)), allowance=500)
+COUNTED = Content(
+    "",
+    (ModelRates("*", {UNCACHED: TIERS, ANSWER: OUTPUT}, pools={UNCACHED: "input"}),),
+    billable={"truncated": {"reported": Disposition.BILL}},
+)
+POOL = Pool("globex", "*", "input")
+COUNTED_TERMS = [Term(START, None, Plan(UUID(int=1), "globex", "USD", 0, (Version(START, COUNTED, 1),)))]
+
+
+@pytest.mark.parametrize(
+    ("position", "price", "tier", "included", "amount"),
+    [
+        pytest.param(0, UnitPrice(Decimal(0), 1), None, True, "0", id="within the allowance"),
+        pytest.param(500, UnitPrice(Decimal(2), 1_000), 0, False, "0.2", id="100 × 2 / 1,000"),
+        pytest.param(1_500, UnitPrice(Decimal(1), 1_000), 1, False, "0.1", id="100 × 1 / 1,000"),
+    ],
+)
+def test_a_price_that_counts_over_a_period_is_shown_as_the_next_token_costs(
+    position: int, price: UnitPrice, tier: int | None, included: bool, amount: str
+) -> None:
+    found = trace(stored(known(100), known(0)), PARTIES, COUNTED_TERMS, {POOL: position})
+    cost = Cost(
+        UNCACHED, 100, price, "globex", 1, "*", "uncached_input", Decimal(amount), None, True, tier, included
+    )
+    assert found.costs == (cost,)
+    assert found.amount == Decimal(amount)
+
+
+def test_a_unit_price_beside_it_is_exact() -> None:
+    found = trace(stored(known(0), known(53)), PARTIES, COUNTED_TERMS, {POOL: 7})
+    assert [(each.is_marginal, each.amount) for each in found.costs] == [(False, Decimal("0.0795"))]
+
+
+def test_the_version_in_force_says_what_becomes_of_a_request() -> None:
+    record = stored(known(1), known(1), outcome="truncated")
+    assert trace(record, PARTIES, COUNTED_TERMS).disposition is Disposition.BILL
+    assert trace(record, PARTIES, TERMS).disposition is Disposition.WAIVE

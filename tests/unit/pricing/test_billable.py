@@ -1,7 +1,7 @@
 import pytest
 
 from billing.metering.rollup import NO_PROVENANCE
-from billing.pricing.billable import Disposition, disposition
+from billing.pricing.billable import PROVENANCES, Disposition, disposition
 from billing.tokens.usage import Outcome, Provenance
 
 BILL, WAIVE, REVIEW = Disposition
@@ -34,3 +34,15 @@ def test_the_table_covers_every_outcome_and_provenance() -> None:
 def test_what_a_later_version_may_write_is_not_billed_by_accident() -> None:
     assert disposition("rerouted", "reported") is WAIVE
     assert disposition("complete", "guessed") is REVIEW
+
+
+def test_what_a_plan_says_counts_over_the_table() -> None:
+    said = {"interrupted": {"running": BILL}, "complete": {"reported": WAIVE}}
+    assert disposition("interrupted", "running", said) is BILL
+    assert disposition("interrupted", "reported", said) is WAIVE
+    assert disposition("complete", "reported", said) is WAIVE
+    assert disposition("complete", "estimated", said) is REVIEW
+
+
+def test_a_plan_can_name_every_provenance_that_a_rollup_has() -> None:
+    assert set(PROVENANCES) == {*KNOWN, *NOT_KNOWN}

@@ -1,9 +1,11 @@
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from billing.errors import InvalidInput
+from billing.pricing.billable import Disposition
 from billing.pricing.parse import parse
 from billing.pricing.plan import resolve
 from billing.pricing.unit import UnitPrice
@@ -96,6 +98,38 @@ def test_versions_are_sorted_by_their_instant_and_may_have_labels_and_units_of_t
     ]
 
 
+BILL, REVIEW, WAIVE = Disposition.BILL, Disposition.REVIEW, Disposition.WAIVE
+
+
+def test_a_version_has_a_fee_a_minimum_and_a_say_in_what_is_billed() -> None:
+    more = (
+        'per: 1\n    monthly_fee: "500.00"\n    minimum: 1000\n'
+        "    billable: {truncated: review, complete: {none: waive, estimated: bill}}"
+    )
+    content = parse(version("- {model: a, input: 1}", more)).versions[0].content
+    assert (str(content.monthly_fee), content.minimum) == ("500", Decimal(1000))
+    assert content.billable == {
+        "complete": {"estimated": BILL, "none": WAIVE},
+        "truncated": dict.fromkeys(("reported", "running", "counted", "estimated", "none"), REVIEW),
+    }
+
+
+def test_no_fee_no_minimum_and_no_say_are_left_out() -> None:
+    more = "per: 1\n    monthly_fee: 0\n    minimum: 0.00\n    billable: {complete: {}}"
+    plain = parse(version("- {model: a, input: 1}")).versions
+    assert parse(version("- {model: a, input: 1}", more)).versions == plain
+    # What is stored of a plan without them is what it was before there were any, and so is its hash.
+    assert msgspec.json.encode(plain[0].content, order="sorted").startswith(
+        b'{"label":"","rates":[{"model":"a","prices":{'
+    )
+    assert b"pools" not in msgspec.json.encode(plain[0].content)
+
+
+def test_a_shorthand_whose_parts_all_have_prices_is_known_to_price_nothing() -> None:
+    rates = "- {model: a, input: 1}\n- {model: b, output: 1, answer_output: 2, reasoning: 3}"
+    assert parse(version(rates)).unused == ("versions[0].rates[1].output",)
+
+
 FAULTS = [
     ("versions[0].rates[0].input: a price cannot be negative, got -0.25", version("- {model: a, input: -0.25}")),
     ("versions[0].rates[1].output: 'NaN' is not a decimal number; write for example \"0.25\"", version("- {model: a, input: 1}\n- {model: b, output: NaN}")),
@@ -104,7 +138,7 @@ FAULTS = [
     ("versions[0].rates[0].input: expected one value, got a list", version("- {model: a, input: [1]}")),
     ("versions[0].rates[0].inptu: unknown key; did you mean input?", version("- {model: a, inptu: 1}")),
     ("versions[0].rates[0].Cached_Inputs: unknown key; did you mean cached_input?", version("- {model: a, Cached_Inputs: 1}")),
-    ("versions[0].rates[0].zzz: unknown key; known keys are model, per, input, output, uncached_input, cached_input, cache_write, answer_output, reasoning", version("- {model: a, zzz: 1}")),
+    ("versions[0].rates[0].zzz: unknown key; known keys are model, per, input, output, uncached_input, cached_input, cache_write, answer_output, reasoning, total", version("- {model: a, zzz: 1}")),
     ("versions[0].rates[0].model: missing", version("- {input: 1}")),
     ("versions[0].rates[0]: no price; give for example input and output, or say output: free", version("- {model: a}")),
     ("versions[0].rates[0]: expected keys (model, per, input, output, …), got 'golden'", version("- golden")),
@@ -131,6 +165,13 @@ FAULTS = [
     ("curency: unknown key; did you mean currency?", PLAN.replace("currency", "curency")),
     ("the file: expected keys (plan, currency, label, versions, …), got a list", "- a"),
     ("label: expected at most 200 printable characters on one line", PLAN.replace("Demo prices", "x" * 200)),
+    ("versions[0].monthly_fee: a price cannot be negative, got -1", version("- {model: a, input: 1}", "per: 1\n    monthly_fee: -1")),
+    ("versions[0].minimum: 'lots' is not a decimal number; write for example \"0.25\"", version("- {model: a, input: 1}", "per: 1\n    minimum: lots")),
+    ("versions[0].billable: expected keys (complete, client_closed, upstream_error, truncated, …), got 'bill'", version("- {model: a, input: 1}", "per: 1\n    billable: bill")),
+    ("versions[0].billable.interupted: unknown key; did you mean interrupted?", version("- {model: a, input: 1}", "per: 1\n    billable: {interupted: bill}")),
+    ("versions[0].billable.complete.guessed: unknown key; known keys are reported, running, counted, estimated, none", version("- {model: a, input: 1}", "per: 1\n    billable: {complete: {guessed: bill}}")),
+    ("versions[0].billable.complete.estimated: usage is to bill, waive or review, got 'pay'", version("- {model: a, input: 1}", "per: 1\n    billable: {complete: {estimated: pay}}")),
+    ("versions[0].rates[0].input.tiers[0].up_to: missing; only the last tier goes on without an end", version("- model: a\n  input:\n    tiers:\n    - price: 1\n    - price: 2")),
     ("line 9, column 9: the key 'input' is there twice", version("- model: a\n  input: 1\n  input: 2")),
 ]  # fmt: skip
 

@@ -1,6 +1,7 @@
 from decimal import Decimal
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from billing.errors import InvalidInput
@@ -59,6 +60,20 @@ def test_only_an_absent_rate_leaves_usage_unrated() -> None:
     assert found([], "golden", ANSWER) is None
 
 
+BLENDED = ModelRates("golden", {}, UnitPrice(Decimal(9), 1))
+
+
+def test_total_prices_every_component() -> None:
+    for component in Component:
+        assert found([*RATES, BLENDED], "golden", component) == ("golden", "total", "9")
+
+
+def test_what_a_model_s_own_entry_prices_wins_over_the_total_of_all() -> None:
+    rates = [entry("golden", answer_output="1"), ModelRates("*", {}, UnitPrice(Decimal(9), 1))]
+    assert found(rates, "golden", ANSWER) == ("golden", ANSWER, "1")
+    assert found(rates, "golden", UNCACHED) == ("*", "total", "9")
+
+
 def test_reasoning_alone_prices_no_answer() -> None:
     assert found([entry("*", reasoning="1")], "golden", ANSWER) is None
 
@@ -82,6 +97,12 @@ def test_reasoning_alone_prices_no_answer() -> None:
             "rates[1].model: *b and a* (rates[0]) can match the same model, are equally specific and both price "
             "reasoning: make one of them longer",
             id="a tie through a fallback",
+        ),
+        pytest.param(
+            [entry("a*", reasoning="1"), ModelRates("*b", {}, UnitPrice(Decimal(9), 1))],
+            "rates[1].model: *b and a* (rates[0]) can match the same model, are equally specific and both price "
+            "reasoning: make one of them longer",
+            id="a tie of a part with a total",
         ),
     ],
 )
@@ -118,3 +139,10 @@ def test_the_version_in_force_begins_at_its_instant() -> None:
     assert plan.version_at(first.effective_us) == first
     assert plan.version_at(second.effective_us - 1) == first
     assert plan.version_at(second.effective_us) == second
+
+
+def test_a_content_stored_before_there_were_tiers_and_fees_reads_and_hashes_as_ever() -> None:
+    stored = b'{"label":"list","rates":[{"model":"*","prices":{"uncached_input":{"per":1,"price":"2","shape":"unit"}}}]}'
+    content = msgspec.json.decode(stored, type=Content)
+    assert content == Content("list", (entry("*", uncached_input="2"),))
+    assert msgspec.json.encode(content, order="sorted") == stored

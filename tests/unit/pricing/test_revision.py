@@ -5,7 +5,7 @@ import pytest
 
 from billing.errors import Conflict
 from billing.pricing.parse import parse
-from billing.pricing.plan import Plan, PlanFile
+from billing.pricing.plan import Content, Plan, PlanFile
 from billing.pricing.revision import Change, decide, differences
 from billing.tokens.components import Component
 
@@ -87,3 +87,28 @@ def test_a_difference_names_what_was_and_what_would_be() -> None:
         f"golden {Component.ANSWER_OUTPUT} 1.5 per 1,000 → absent",
         f"golden {Component.REASONING} 1.5 per 1,000 → absent",
     ]
+
+
+def test_every_kind_of_difference_is_named() -> None:
+    def content(rates: str, more: str = "") -> Content:
+        return (
+            file(f"- {{effective: 2026-01-01T00:00:00Z, per: 1, {more} rates: [{{model: a, {rates}}}]}}")
+            .versions[0]
+            .content
+        )
+
+    plain = content("answer_output: 1")
+    for other, expected in (
+        (content("answer_output: {price: 1, allowance: 5}"), "a answer_output 1 per 1 → 1 per 1, 5 included"),
+        (content("answer_output: {tiers: [{up_to: 5, price: 1}, {price: 2}]}"), "a answer_output 1 per 1 → 1 per 1 to 5, then 2 per 1"),
+        (content("answer_output: 1", "monthly_fee: 500,"), "monthly_fee absent → 500"),
+        (content("answer_output: 1", "minimum: 1000.00,"), "minimum absent → 1000"),
+        (content("answer_output: 1", "billable: {truncated: {reported: bill}},"), "billable truncated reported absent → bill"),
+    ):  # fmt: skip
+        assert differences(plain, other) == [expected]
+    assert differences(content("total: 1"), content("total: 2")) == ["a total 1 per 1 → 2 per 1"]
+    together = content("output: {price: 1, allowance: 5}")
+    apart = content("answer_output: {price: 1, allowance: 5}, reasoning: {price: 1, allowance: 5}")
+    assert differences(together, apart)[0] == (
+        "a answer_output 1 per 1, 5 included (counted with all output) → 1 per 1, 5 included"
+    )

@@ -3,7 +3,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from billing.pricing.unit import UnitPrice
+from billing.pricing.unit import Piece, UnitPrice
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,20 @@ def test_an_amount_is_quantity_times_price_by_per(price: str, per: int, quantity
 )
 def test_a_price_reads_as_people_say_it(price: str, per: int, text: str) -> None:
     assert str(UnitPrice(Decimal(price), per)) == text
+
+
+def test_an_allowance_makes_a_price_that_counts_over_a_period() -> None:
+    price = UnitPrice(Decimal("0.50"), 1_000, 2_000)
+    assert str(price) == "0.5 per 1,000, 2,000 included"
+    assert price.is_cumulative
+    assert price.dearest == UnitPrice(Decimal("0.50"), 1_000)
+    assert not price.dearest.is_cumulative
+
+
+def test_every_token_is_one_piece_wherever_it_stands() -> None:
+    price = UnitPrice(Decimal(1), 1)
+    assert price.pieces(0, 5) == price.pieces(10**9, 5) == (Piece(5, price),)
+    assert price.pieces(0, 0) == ()
 
 
 def test_a_stored_price_says_its_shape_and_comes_back_exactly() -> None:
