@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -19,6 +18,7 @@ from litestar import Litestar, MediaType, Request, Response, asgi, get
 from litestar.exceptions import HTTPException
 
 from billing.app.supervisor import read_settings
+from billing.app.worker_metrics import Closes, CountedSpool, worker_flushers
 from billing.directory.service import DirectoryService
 from billing.errors import BillingError, InvalidInput, Misconfigured, NotFound, Unavailable
 from billing.gateway.mount import ProxyMount
@@ -27,9 +27,12 @@ from billing.gateway.protocol import limited_protocol
 from billing.gateway.proxy import Proxy
 from billing.gateway.tokenizer import BackendTokenizer
 from billing.gateway.upstream import UpstreamPool
-from billing.infra import log
+from billing.infra import log, telemetry
 from billing.infra.postgres import Database
 from billing.infra.system import monotonic_us, new_id, now_us
+from billing.infra.valkey import Valkey
+from billing.limits.admission import CHECK_INTERVAL_S, Admission
+from billing.limits.cache import LimitCache
 from billing.metering.spool import Spool
 from billing.settings import Settings
 
@@ -70,7 +73,7 @@ class FaultLog:
         )
 
 
-def application(mount: ProxyMount, directory: DirectoryService) -> Litestar:
+def application(mount: ProxyMount, directory: DirectoryService, admission: Admission) -> Litestar:
     """The worker's application: the proxied paths raw, health beside them."""
 
     @get("/healthz", sync_to_thread=False, include_in_schema=False)
@@ -80,10 +83,15 @@ def application(mount: ProxyMount, directory: DirectoryService) -> Litestar:
 
     @get("/readyz", sync_to_thread=False, include_in_schema=False)
     def readyz() -> Response[dict[str, Any]]:
-        """This process may be sent requests: it knows its callers."""
-        ready = not directory.stale()
+        """This process may be sent requests: it knows its callers, and its clock can be trusted with their limits."""
+        status = "ready"
+        if directory.stale():
+            status = "directory is stale"
+        elif not admission.ready:
+            status = f"this host's clock is off by {admission.clock_difference_us / 1_000_000:.1f} s"
+        ready = status == "ready"
         content = {
-            "status": "ready" if ready else "directory is stale",
+            "status": status,
             "worker": os.getpid(),
             "directory_version": directory.snapshot.version,
             "active": mount.active,
@@ -124,7 +132,9 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         stale_max_s=gateway.directory_stale_max_s,
     )
     await directory.load()
-    following = asyncio.create_task(directory.follow())
+    valkey, admission = _limits(settings)
+    await valkey.connect()
+    await admission.renew()
     upstream = UpstreamPool(
         connect_timeout_s=gateway.connect_timeout_s,
         head_timeout_s=gateway.reply_head_timeout_s,
@@ -133,38 +143,88 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         connection_idle_s=gateway.connection_idle_s,
     )
     spool = Spool.create(settings.spool_dir, new_id(), settings.spool)
+    closes = Closes()
     proxy = Proxy(
         directory=directory,
         upstream=upstream,
-        spool=spool,
+        spool=CountedSpool(spool, closes),
+        admission=admission,
         tokenizer=BackendTokenizer(upstream, timeout_s=gateway.tokenize_timeout_s),
         clock=now_us,
         settings=gateway,
+        output_bound_tokens=settings.limits.output_bound_tokens,
         report=FaultLog(time.monotonic),
     )
     mount = ProxyMount(proxy, clock=now_us, new_id=new_id, settings=gateway)
+    telemetry.UP.labels("gateway").set(1)
+    beside = [
+        asyncio.create_task(directory.follow()),
+        asyncio.create_task(_keep_limits(admission)),
+        asyncio.create_task(telemetry.keep_flushing(_flushers(proxy, admission, directory, closes))),
+    ]
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     try:
-        await _server(application(mount, directory), settings).serve(sockets=[listener])
+        await _server(application(mount, directory, admission), mount, settings).serve(sockets=[listener])
         # What the server gave up at the end of its patience still writes its close entry.
         await mount.idle(STOPPING_MAX_S)
     finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        await admission.renew()
         await upstream.close()
+        await valkey.close()
         spool.shutdown()
         await database.close()
         _log.info("worker ended: %r", proxy)
 
 
-def _server(app: Litestar, settings: Settings) -> uvicorn.Server:
+def _limits(settings: Settings) -> tuple[Valkey, Admission]:
+    """The worker's way to Valkey and its admission, not yet connected."""
+    if settings.redis_url is None:
+        raise Misconfigured("a gateway worker needs REDIS_URL")
+    limits = settings.limits
+    valkey = Valkey(
+        settings.redis_url,
+        timeout_s=limits.timeout_s,
+        queue_max=limits.queue_max,
+        on_connected=lambda: admission.reconnected(),  # noqa: PLW0108 - it is made below
+    )
+    admission = Admission(LimitCache(valkey), now_us, monotonic_us, limits)
+    return valkey, admission
+
+
+def _flushers(
+    proxy: Proxy, admission: Admission, directory: DirectoryService, closes: Closes
+) -> list[Callable[[], None]]:
+    def labels_of(key: tuple[str, ...]) -> tuple[str, ...]:
+        """What was decided, by which scope and meter; the last two are empty where none decided."""
+        decision = "_".join(key) if key[0] in {"fallback", "store"} else key[0]
+        return (decision, *(key[1:] if key[0] in {"refused", "shadow"} else ("", "")))
+
+    return [
+        *worker_flushers(proxy.counts, closes),
+        telemetry.Flusher(lambda: admission.counts, telemetry.LIMIT_DECISIONS, labels_of),
+        lambda: telemetry.DIRECTORY_AGE.set(directory.age_s()),
+    ]
+
+
+async def _keep_limits(admission: Admission) -> None:
+    """Renew leases and look at the store, until cancelled; it never raises."""
+    while True:
+        await asyncio.sleep(CHECK_INTERVAL_S)
+        await admission.renew()
+
+
+def _server(app: Litestar, mount: ProxyMount, settings: Settings) -> uvicorn.Server:
     gateway = settings.gateway
     config = uvicorn.Config(
         app,
-        http=limited_protocol(gateway.request_header_bytes_max, gateway.request_head_timeout_s),
+        http=limited_protocol(
+            gateway.request_header_bytes_max, gateway.request_head_timeout_s, mount.__call__
+        ),
         limit_concurrency=gateway.connections_per_worker_max,
         ws="none",
         lifespan="off",

@@ -18,6 +18,7 @@ import msgspec
 
 from billing.errors import Misconfigured
 from billing.infra.child import start_child
+from billing.infra.telemetry import Run
 from billing.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class Supervisor:
         self._settings = msgspec.json.encode(settings, enc_hook=_path_as_text)
         if len(self._settings) > SETTINGS_BYTES_MAX:
             raise Misconfigured(f"the settings are longer than {SETTINGS_BYTES_MAX} bytes")
+        self._metrics_dir = settings.metrics_dir
+        self._run: Run | None = None
         self._log_dir = log_dir
         self._monotonic = monotonic
         self.deaths = 0
@@ -82,7 +85,8 @@ class Supervisor:
         }
 
     def start(self) -> None:
-        """Start every program."""
+        """Start every program; raises ``Misconfigured`` when there is no place for what they count."""
+        self._run = Run.begin(self._metrics_dir)
         for child in self._children:
             self._launch(child)
 
@@ -98,6 +102,8 @@ class Supervisor:
                     child.process.pid,
                     code,
                 )
+                if self._run is not None:
+                    self._run.forget(child.process.pid)
                 child.process = None
                 child.due = now + RESTART_DELAY_S
             if child.process is None and child.due is not None and now >= child.due:
@@ -114,6 +120,8 @@ class Supervisor:
             self._end(running, timeout_s)
         for child in self._children:
             child.process = None
+        if self._run is not None:
+            self._run.end()
 
     def _end(self, running: "list[subprocess.Popen[bytes]]", timeout_s: float) -> None:
         for process in running:
@@ -148,6 +156,7 @@ class Supervisor:
                 [sys.executable, "-m", program.module, "--settings-fd", str(reading), *program.arguments],
                 log_path=self._log_dir / f"{program.name}.log" if self._log_dir else None,
                 death_signal=signal.SIGTERM,
+                variables=self._run.variables if self._run else {},
                 pass_fds=(reading, *program.shared_fds),
             )
             child.due = None

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -10,10 +10,14 @@ import msgspec
 
 from billing.cli import output
 from billing.cli.context import Context
+from billing.errors import InvalidInput
+from billing.fleet.backend import check_url
 from billing.settings import Durability, GatewaySettings, Settings, check
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+BACKENDS_MAX = 16
+"""Addresses that one start looks at."""
 _DEFAULTS = GatewaySettings()
 
 
@@ -54,12 +58,19 @@ def settings_of(settings: Settings, *, workers: int, host: str, port: int, durab
 
 @click.command("gateway")
 @gateway_options
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    help="Answer /metrics here, with the admin token, on a host without a control process.",
+)
 @click.pass_obj
-def gateway(context: Context, /, **options: Any) -> None:
+def gateway(context: Context, /, metrics_port: int | None, **options: Any) -> None:
     """Run the gateway until Ctrl-C or SIGTERM: N workers behind one listening socket."""
     from billing.app import gateway as process
+    from billing.cli.control import with_admin_token
 
-    process.main(settings_of(context.with_database(), **options))
+    settings = with_admin_token(settings_of(context.with_database(), **options))
+    process.main(settings, metrics_port=metrics_port)
 
 
 @click.command("recorder")
@@ -73,17 +84,32 @@ def recorder(context: Context) -> None:
     asyncio.run(record(context.with_database()))
 
 
+def addresses_of(backends: Sequence[str]) -> list[str]:
+    """Addresses of model servers, each once; raises ``InvalidInput`` before anything starts."""
+    if len(backends) > BACKENDS_MAX:
+        raise InvalidInput(f"--backend: at most {BACKENDS_MAX} addresses, got {len(backends)}")
+    return list(dict.fromkeys(check_url(url, "--backend") for url in backends))
+
+
 @click.command("up")
+@click.option(
+    "--backend",
+    "backends",
+    metavar="URL",
+    multiple=True,
+    help="A model server to bill for, http://host:port; may repeat. Without it the usual ports are looked at.",
+)
 @gateway_options
 @click.pass_obj
-def up(context: Context, /, **options: Any) -> None:
+def up(context: Context, /, backends: tuple[str, ...], **options: Any) -> None:
     """Run everything on this machine until Ctrl-C, on loopback.
 
-    Postgres and Valkey are brought along unless DATABASE_URL and REDIS_URL name others.
+    Postgres and Valkey are brought along unless DATABASE_URL and REDIS_URL name others. Model servers on the ports
+    8000, 8080, 11434 and 30000 are found and added; the first start makes a tenant and its key.
     """
     from billing.app import up as process
 
-    process.main(settings_of(context.settings, **options), output.lines)
+    process.main(settings_of(context.settings, **options), output.lines, addresses_of(backends))
 
 
 @click.command("demo")

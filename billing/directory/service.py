@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from billing.directory.caller import Caller, Model, Target
 from billing.directory.snapshot import Snapshot, decode, encode
 from billing.errors import Unauthenticated, Unavailable
 from billing.infra.postgres import Database
+from billing.limits.limit import Limit
 from billing.tenants import api_key
 
 _log = logging.getLogger(__name__)
@@ -46,6 +48,12 @@ class DirectoryService:
         """Whether Postgres has not confirmed the snapshot for longer than ``directory_stale_max``."""
         return self._fresh_us is None or self._monotonic() - self._fresh_us > self._stale_max_us
 
+    def age_s(self) -> float:
+        """Seconds since Postgres last confirmed the snapshot; endless before the first time."""
+        if self._fresh_us is None:
+            return math.inf
+        return (self._monotonic() - self._fresh_us) / MICROSECONDS_PER_SECOND
+
     def caller(self, authorization: bytes | None, now_us: int) -> Caller:
         """Who an ``Authorization`` header stands for.
 
@@ -70,6 +78,10 @@ class DirectoryService:
     def targets(self, model: Model) -> tuple[Target, ...]:
         """Where a model can be asked for, best priority first."""
         return self.snapshot.targets(model)
+
+    def limits(self, caller: Caller, model_name: str) -> tuple[Limit, ...]:
+        """The limits that count a caller's request for a model of that public name."""
+        return self.snapshot.limits(caller, model_name)
 
     def models(self) -> list[Model]:
         """Every model that something serves, by name."""

@@ -12,10 +12,13 @@ import msgspec
 
 from billing.directory.caller import ApiKey, Backend, Caller, Deployment, Model, Project, Target, Tenant
 from billing.errors import Forbidden, NotFound, Unauthenticated
+from billing.limits.limit import Limit
 
 FORMAT = 1
 NAME_SHOWN_MAX = 200
 """Characters of a model's name that an error repeats."""
+CALLERS_MAX = 50_000
+"""Pairs of a key and a model whose limits are remembered together; beyond them they are gathered anew."""
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -28,13 +31,20 @@ class Changes(msgspec.Struct, frozen=True):
     backends: tuple[Backend, ...] = ()
     models: tuple[Model, ...] = ()
     deployments: tuple[Deployment, ...] = ()
+    limits: tuple[Limit, ...] = ()
     format: int = FORMAT
 
     @property
     def empty(self) -> bool:
         """Whether nothing changed."""
         return not (
-            self.tenants or self.projects or self.keys or self.backends or self.models or self.deployments
+            self.tenants
+            or self.projects
+            or self.keys
+            or self.backends
+            or self.models
+            or self.deployments
+            or self.limits
         )
 
 
@@ -45,6 +55,8 @@ class Snapshot:
         "_backends",
         "_deployments",
         "_keys",
+        "_limits",
+        "_limits_of_callers",
         "_models",
         "_projects",
         "_targets",
@@ -63,6 +75,8 @@ class Snapshot:
         self._deployments: dict[UUID, Deployment] = {}
         self.by_name: dict[str, Model] = {}
         self._targets: dict[UUID, tuple[Target, ...]] = {}
+        self._limits: dict[UUID, dict[UUID, Limit]] = {}
+        self._limits_of_callers: dict[tuple[UUID, UUID | None, UUID, str], tuple[Limit, ...]] = {}
 
     def __repr__(self) -> str:
         return f"<Snapshot v{self.version} {len(self._tenants)} tenants, {len(self._keys)} keys, {len(self._models)} models>"
@@ -80,6 +94,8 @@ class Snapshot:
         self.version = max(self.version, changes.version)
         if changes.models or changes.deployments or changes.backends:
             self._index_models()
+        if changes.limits:
+            self._index_limits(changes.limits)
 
     def everything(self) -> Changes:
         """The whole as changes since nothing, for the copy on disk."""
@@ -91,6 +107,7 @@ class Snapshot:
             backends=tuple(self._backends.values()),
             models=tuple(self._models.values()),
             deployments=tuple(self._deployments.values()),
+            limits=tuple(limit for limits in self._limits.values() for limit in limits.values()),
         )
 
     def caller(self, key_hash: str, now_us: int) -> Caller:
@@ -126,6 +143,22 @@ class Snapshot:
         """Where a model can be asked for, best priority first; empty when nothing serves it."""
         return self._targets.get(model.id, ())
 
+    def limits(self, caller: Caller, model_name: str) -> tuple[Limit, ...]:
+        """The limits that count a caller's request for a model, by its public name and not by an alias.
+
+        Those of the tenant, of the key's project and of the key, for this model or for all; widest first.
+        """
+        if caller.tenant_id not in self._limits:
+            return ()
+        asked = (caller.tenant_id, caller.project_id, caller.key_id, model_name)
+        found = self._limits_of_callers.get(asked)
+        if found is None:
+            found = self._gather_limits(caller, model_name)
+            if len(self._limits_of_callers) >= CALLERS_MAX:
+                self._limits_of_callers.clear()
+            self._limits_of_callers[asked] = found
+        return found
+
     def models(self) -> list[Model]:
         """Models that something serves, by name."""
         return sorted(
@@ -150,6 +183,32 @@ class Snapshot:
             if backend is not None and not backend.archived and not deployment.archived:
                 targets.setdefault(deployment.model_id, []).append(Target(deployment, backend))
         self._targets = {model_id: tuple(places) for model_id, places in targets.items()}
+
+    def _index_limits(self, rows: Iterable[Limit]) -> None:
+        for row in rows:
+            own = self._limits.setdefault(row.tenant_id, {})
+            if row.archived:
+                own.pop(row.id, None)
+            else:
+                own[row.id] = row
+            if not own:
+                del self._limits[row.tenant_id]
+        self._limits_of_callers.clear()
+
+    def _gather_limits(self, caller: Caller, model_name: str) -> tuple[Limit, ...]:
+        counting = (
+            limit
+            for limit in self._limits[caller.tenant_id].values()
+            if limit.project_id in {None, caller.project_id}
+            and limit.key_id in {None, caller.key_id}
+            and limit.model in {None, model_name}
+        )
+        return tuple(sorted(counting, key=_breadth))
+
+
+def _breadth(limit: Limit) -> tuple[bool, bool, UUID]:
+    """Tenant before project before key, in a fixed order."""
+    return limit.key_id is not None, limit.project_id is not None, limit.id
 
 
 def _by_id(rows: Iterable[Any]) -> dict[UUID, Any]:

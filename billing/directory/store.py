@@ -29,7 +29,12 @@ SELECT jsonb_build_object(
   'deployments', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'id', id, 'model_id', model_id, 'backend_id', backend_id, 'backend_model', backend_model, 'weight', weight,
       'priority', priority, 'archived', archived_at IS NOT NULL, 'version', version)), '[]')
-      FROM deployment WHERE version > :since)
+      FROM deployment WHERE version > :since),
+  'limits', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'id', id, 'tenant_id', tenant_id, 'project_id', project_id, 'key_id', key_id, 'model', model, 'meter', meter,
+      'amount', amount, 'window_s', window_s, 'burst', burst, 'enforce', enforce, 'on_failure', on_failure,
+      'created_us', (extract(epoch FROM created_at) * 1000000)::bigint, 'archived', archived_at IS NOT NULL,
+      'version', version)), '[]') FROM usage_limit WHERE version > :since)
 )::text
 """)
 _VERSION = text("SELECT version FROM directory_version")

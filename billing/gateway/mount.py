@@ -43,6 +43,11 @@ class AsgiClient:
     def __repr__(self) -> str:
         return f"<AsgiClient {'gone' if self.gone else 'started' if self._started else 'waiting'}>"
 
+    @property
+    def started(self) -> bool:
+        """Whether something of the reply has been sent."""
+        return self._started
+
     def watch(self, connection: LimitedProtocol | None) -> None:
         """Begin to listen for the caller's leaving; the request's body must have been read.
 
@@ -87,13 +92,29 @@ class AsgiClient:
         if self.gone:
             return
         try:
-            if not self._started and self._head is not None:
+            body = {"type": "http.response.body", "body": data, "more_body": more}
+            if self._started or self._head is None:
+                await self._send_body(body)
+            else:
                 self._started = True
-                await self._send(self._head)  # type: ignore[arg-type]  # a plain dict is what every ASGI server takes
-            await self._send_body({"type": "http.response.body", "body": data, "more_body": more})
+                await self._send_first(self._head, body)
         except OSError:
             # ASGI 2.4: a server may say so when the caller has left; uvicorn says nothing.
             self._leave()
+
+    async def _send_first(self, head: Any, body: Any) -> None:
+        """Send the head with the first piece of the body, in one write where the connection can."""
+        connection = self._connection
+        if connection is None:
+            await self._send(head)
+            await self._send_body(body)
+            return
+        connection.joined.hold()
+        try:
+            await self._send(head)
+            await self._send_body(body)
+        finally:
+            connection.joined.release()
 
     async def _send_body(self, message: Any) -> None:
         """Send; a client that takes nothing for too long, while an engine works for it, is hung up on."""
@@ -148,6 +169,12 @@ class ProxyMount:
             await self._proxy.serve(request, client)
         except BillingError as fault:
             await self._proxy.refuse(client, fault, usage_id)
+        except Exception:
+            # A defect of ours: the server above logs it with its traceback and closes a reply that has begun; a caller
+            # who has nothing yet is told in words that his client understands.
+            if not client.started:
+                await self._proxy.refuse(client, BillingError("the gateway failed"), usage_id)
+            raise
         finally:
             self.active -= 1
             client.unwatch()

@@ -1,6 +1,6 @@
 """What ``proxy.py`` needs from the outside, as protocols: ``app/gateway.py`` hands over the real ones, tests hand fakes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -8,6 +8,8 @@ import msgspec
 
 from billing.directory.caller import Caller, Model, Target
 from billing.gateway.forward import Destination
+from billing.limits.admission import Permit
+from billing.limits.limit import Limit
 from billing.metering.event import Closed, Opened, Progress
 
 Headers = list[tuple[bytes, bytes]]
@@ -121,8 +123,21 @@ class Directory(Protocol):
     def targets(self, model: Model) -> tuple[Target, ...]:
         """Where a model can be asked for, best priority first."""
 
+    def limits(self, caller: Caller, model: str) -> tuple[Limit, ...]:
+        """The limits that a caller's request for a model must keep; empty for most."""
+
     def models(self) -> list[Model]:
         """Every model that something serves."""
+
+
+class Admission(Protocol):
+    """Admits requests within their limits."""
+
+    async def admit(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Permit:
+        """All limits or none; raises ``LimitReached`` or ``LimitsUnavailable``."""
+
+    def settle(self, permit: Permit, tokens_used: int | None) -> None:
+        """Charge what was used, None for unknown; never waits and never raises."""
 
 
 class Tokenizer(Protocol):

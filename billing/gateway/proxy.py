@@ -1,36 +1,23 @@
 """One request, a straight line (design.md §4), against ports: it knows no transport, no database and no clock of its own.
 
-Order of steps: caller → call → model → backend → open record WRITTEN → engine → relay → close record (with
+Order of steps: caller → call → model → backend → limits → open record WRITTEN → engine → relay → close record (with
 ``before_reply`` SYNCED before the terminal bytes leave) → end.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import msgspec
 
 from billing.clock import MICROSECONDS_PER_SECOND, Clock
-from billing.directory.caller import Caller, Target
-from billing.errors import (
-    BillingError,
-    InvalidInput,
-    Unavailable,
-    UpstreamBroken,
-    UpstreamUnreachable,
-)
+from billing.directory.caller import Caller
+from billing.errors import BillingError, Unavailable, UpstreamBroken, UpstreamUnreachable
 from billing.gateway.catalog import catalog
 from billing.gateway.ending import Ending, label, refusal, stream_outcome
-from billing.gateway.forward import (
-    Destination,
-    destination,
-    is_encoded,
-    is_event_stream,
-    is_json,
-    reply_headers,
-    request_head,
-)
+from billing.gateway.forward import is_encoded, is_event_stream, is_json, reply_headers, request_head
 from billing.gateway.ports import (
+    Admission,
     Client,
     Directory,
     Exchange,
@@ -44,36 +31,26 @@ from billing.gateway.ports import (
 from billing.gateway.problem import event, problem
 from billing.gateway.relay import StreamRelay
 from billing.gateway.routes import ModelsRoute, route
-from billing.gateway.routing import choose
-from billing.metering.event import Closed, Opened, Progress
-from billing.settings import Durability, GatewaySettings
+from billing.gateway.work import Work, decide
+from billing.metering.event import Closed, Progress
+from billing.settings import Durability, GatewaySettings, LimitsSettings
 from billing.tokens import estimate
-from billing.tokens.dialects.openai import Call, Operation, check_countable, parse, upstream_body
-from billing.tokens.engines import Engine
-from billing.tokens.engines import engine as engine_of
+from billing.tokens.dialects.openai import Operation
 from billing.tokens.meter import ReplyMeter, StreamMeter
-from billing.tokens.usage import NOTHING_USED, Count, Outcome, Provenance, TokenUsage, clamp
+from billing.tokens.usage import (
+    NOTHING_USED,
+    Count,
+    Outcome,
+    Provenance,
+    TokenUsage,
+    clamp,
+    total_tokens,
+)
 
 JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
 STATUS_CLIENT_CLOSED = 499
 STATUS_REFUSED_MIN = 300
 """An engine that redirects has not answered either."""
-IDENTITY = b"identity"
-
-
-class _Work(msgspec.Struct, frozen=True):
-    """An admitted request and everything decided about it."""
-
-    request: Request
-    call: Call
-    target: Target
-    engine: Engine
-    body: bytes
-    place: Destination
-    meter: StreamMeter
-
-    def __repr__(self) -> str:
-        return f"<_Work {self.request!r} {self.meter!r}>"
 
 
 class Proxy:
@@ -85,17 +62,21 @@ class Proxy:
         directory: Directory,
         upstream: Upstream,
         spool: Spool,
+        admission: Admission,
         tokenizer: Tokenizer,
         clock: Clock,
         settings: GatewaySettings,
+        output_bound_tokens: int = LimitsSettings().output_bound_tokens,
         report: Callable[[BillingError], None] = lambda _fault: None,
     ) -> None:
         self._directory = directory
         self._upstream = upstream
         self._spool = spool
+        self._admission = admission
         self._tokenizer = tokenizer
         self._clock = clock
         self._settings = settings
+        self._output_bound_tokens = output_bound_tokens
         self._report = report
         self._progress_interval_us = int(settings.progress_interval_s * MICROSECONDS_PER_SECOND)
         self._unrecorded: set[UUID] = set()
@@ -112,7 +93,8 @@ class Proxy:
             if isinstance(asked, ModelsRoute):
                 await _answer(client, 200, catalog(self._directory, asked), request.id)
                 return
-            work = self._admit(request, caller, asked)
+            work = decide(self._directory, request, caller, asked)
+            work = await self._admit(work)
         except BillingError as fault:
             await self.refuse(client, fault, request.id)
             return
@@ -141,41 +123,28 @@ class Proxy:
         self.counts[f"refused_{fault.kind}"] += 1
         self._report(fault)
         answer = problem(fault)
-        await _answer(client, answer.status, answer.body, request_id)
+        await _answer(client, answer.status, answer.body, request_id, answer.headers)
 
-    def _admit(self, request: Request, caller: Caller, operation: Operation) -> _Work:
-        """Decide everything, then write the open entry: from here on the request ends as exactly one record (P1)."""
-        if request.headers.get(b"content-encoding", IDENTITY) != IDENTITY:
-            raise InvalidInput("a compressed request body is not accepted; send it as plain JSON")
-        call = parse(operation, request.body)
-        model = self._directory.model(call.model)
-        target = choose(self._directory.targets(model), request.id, model.name)
-        engine = engine_of(target.backend.engine)
-        check_countable(call, engine)
-        body = upstream_body(call, engine, target.deployment.backend_model)
-        place = destination(target.backend.url)
-        key = request.headers.get(b"idempotency-key")
-        self._spool.open(
-            Opened(
-                id=request.id,
-                tenant_id=caller.tenant_id,
-                project_id=caller.project_id,
-                key_id=caller.key_id,
-                model=model.name,
-                backend_id=target.backend.id,
-                engine=engine.name,
-                operation=operation.value,
-                stream=call.stream,
-                input_estimate=estimate.input_tokens(len(request.body)),
-                end_user=call.end_user,
-                idempotency_key=label(key.decode("latin-1")) if key else None,
-                tags=caller.tags,
-            )
-        )
+    async def _admit(self, work: Work) -> Work:
+        """Ask the limits, then write the open entry: from here on the request ends as exactly one record (P1)."""
+        request = work.request
+        if work.limits:
+            bound = work.tokens_bound(self._output_bound_tokens)
+            permit = await self._admission.admit(request.id, work.limits, bound)
+            work = msgspec.structs.replace(work, permit=permit)
+        try:
+            self._spool.open(work.opened())
+        except BillingError:
+            self._settle(work, 0)
+            raise
         self._unrecorded.add(request.id)
-        return _Work(request, call, target, engine, body, place, StreamMeter(engine, call))
+        return work
 
-    async def _exchange(self, work: _Work, client: Client) -> None:
+    def _settle(self, work: Work, tokens: int | None) -> None:
+        if work.permit is not None:
+            self._admission.settle(work.permit, tokens)
+
+    async def _exchange(self, work: Work, client: Client) -> None:
         """Ask the engine and relay its answer."""
         meter = work.meter
 
@@ -214,9 +183,9 @@ class Proxy:
         else:
             exchange.hang_up(self._settings.hang_up_grace_s)
 
-    async def _stream(self, work: _Work, client: Client, reply: Reply, relay: StreamRelay) -> None:
+    async def _stream(self, work: Work, client: Client, reply: Reply, relay: StreamRelay) -> None:
         """Relay a stream piece by piece. At its end: close record, then the terminal bytes, then the rest of the reply."""
-        await client.head(reply.status, reply_headers(reply.headers, str(work.request.id)))
+        await client.head(reply.status, _head_of(work, reply))
         fault = None
         progressed_us = 0
         try:
@@ -247,7 +216,7 @@ class Proxy:
         await client.end(event(fault) if fault else relay.terminal)
         await self._drain(reply)
 
-    async def _whole(self, work: _Work, client: Client, reply: Reply) -> None:
+    async def _whole(self, work: Work, client: Client, reply: Reply) -> None:
         """Collect a whole reply, count it, record it, and only then send it: its last byte is its terminal byte (P2)."""
         try:
             body = await self._collect(reply)
@@ -272,8 +241,9 @@ class Proxy:
         if told is not None:
             await self.refuse(client, told, work.request.id)
             return
-        headers = reply_headers(reply.headers, str(work.request.id))
-        await client.head(reply.status, [*headers, (b"content-length", str(len(body)).encode())])
+        await client.head(
+            reply.status, [*_head_of(work, reply), (b"content-length", str(len(body)).encode())]
+        )
         await client.end(body)
 
     async def _collect(self, reply: Reply) -> bytes:
@@ -287,7 +257,7 @@ class Proxy:
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _give_up(self, work: _Work, client: Client, fault: Unavailable, outcome: Outcome) -> None:
+    async def _give_up(self, work: Work, client: Client, fault: Unavailable, outcome: Outcome) -> None:
         """No whole reply came. The caller learns why, and the record says it: nothing used only if no engine was reached."""
         usage = NOTHING_USED if isinstance(fault, UpstreamUnreachable) else TokenUsage()
         if client.gone:
@@ -297,7 +267,7 @@ class Proxy:
         unrecorded = await self._record(work, ending)
         await self.refuse(client, unrecorded or fault, work.request.id)
 
-    async def _whole_ending(self, work: _Work, reply: Reply, meter: ReplyMeter) -> Ending:
+    async def _whole_ending(self, work: Work, reply: Reply, meter: ReplyMeter) -> Ending:
         usage = meter.usage()
         text = meter.reasoning_text()
         if text is not None and usage.output.value is not None:
@@ -310,7 +280,7 @@ class Proxy:
             response_model=meter.response_model,
         )
 
-    async def _count(self, work: _Work, text: str) -> Count:
+    async def _count(self, work: Work, text: str) -> Count:
         """Reasoning tokens of a whole reply, by the backend's own tokenizer within its time limit, else estimated."""
         path = work.engine.tokenize_path or ""
         tokens = await self._tokenizer.count(work.target, path, text)
@@ -323,7 +293,7 @@ class Proxy:
         )
 
     def _stream_ending(
-        self, work: _Work, client: Client, reply: Reply, meter: StreamMeter, fault: Unavailable | None
+        self, work: Work, client: Client, reply: Reply, meter: StreamMeter, fault: Unavailable | None
     ) -> Ending:
         return Ending(
             outcome=stream_outcome(meter, gone=client.gone, complete=reply.complete),
@@ -336,7 +306,7 @@ class Proxy:
             error=fault.kind if fault else "upstream_error" if meter.failed else None,
         )
 
-    async def _record(self, work: _Work, ending: Ending) -> Unavailable | None:
+    async def _record(self, work: Work, ending: Ending) -> Unavailable | None:
         """Write the close entry, synced if the caller's reply waits for that (P2).
 
         Gives back why it could not be written: then nothing more is served (P11), and since the open entry stands, the
@@ -344,6 +314,7 @@ class Proxy:
         """
         self._unrecorded.discard(work.request.id)
         self.counts[ending.outcome] += 1
+        self._settle(work, total_tokens(ending.usage))
         closed = Closed(
             id=work.request.id,
             outcome=ending.outcome,
@@ -365,7 +336,7 @@ class Proxy:
             return fault
         return None
 
-    def _progress(self, work: _Work, meter: StreamMeter, now_us: int) -> Progress:
+    def _progress(self, work: Work, meter: StreamMeter, now_us: int) -> Progress:
         at_us = work.request.at_us
         return Progress(
             work.request.id, meter.usage(), max(0, now_us - at_us), _since(at_us, meter.first_token_us)
@@ -381,12 +352,21 @@ class Proxy:
             self.counts["upstream_broken_after_end"] += 1
 
 
-async def _answer(client: Client, status: int, body: bytes, request_id: UUID) -> None:
-    length = str(len(body)).encode()
-    await client.head(
-        status, [*JSON_HEADERS, (b"content-length", length), (b"x-request-id", str(request_id).encode())]
-    )
+async def _answer(
+    client: Client,
+    status: int,
+    body: bytes,
+    request_id: UUID,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await client.head(status, [*JSON_HEADERS, length, (b"x-request-id", str(request_id).encode()), *headers])
     await client.end(body)
+
+
+def _head_of(work: Work, reply: Reply) -> Headers:
+    headers = reply_headers(reply.headers, str(work.request.id))
+    return [*headers, *work.permit.headers] if work.permit is not None else headers
 
 
 def _since(start_us: int, instant_us: int | None) -> int | None:

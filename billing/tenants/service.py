@@ -9,10 +9,11 @@ from billing.clock import Clock
 from billing.errors import Conflict, InvalidInput, NotFound
 from billing.ids import NewId
 from billing.infra.postgres import Connection, Database
+from billing.infra.zones import zone_of
 from billing.tenants import api_key, store
 from billing.tenants.api_key import ApiKey
 from billing.tenants.project import Project
-from billing.tenants.tenant import Tenant, check_name, check_slug, shown
+from billing.tenants.tenant import DEFAULT_TIMEZONE, Tenant, TenantStatus, check_name, check_slug, shown
 
 RandomBytes = Callable[[int], bytes]
 """A collaborator that answers so many random bytes, fit for secrets."""
@@ -37,13 +38,23 @@ class TenantService:
     def __repr__(self) -> str:
         return f"<TenantService {self._database!r}>"
 
-    async def create_tenant(self, slug: str, name: str | None = None) -> Tenant:
-        """A new tenant; its name is its slug unless given."""
+    async def create_tenant(
+        self,
+        slug: str,
+        name: str | None = None,
+        timezone: str = DEFAULT_TIMEZONE,
+        *,
+        synthetic: bool = False,
+    ) -> Tenant:
+        """A new tenant; its name is its slug unless given, and its months are those of UTC unless it has a time zone."""
+        zone_of(timezone)
         new = Tenant(
             id=self._new_id(),
             slug=check_slug(slug),
             name=check_name(slug if name is None else name),
             created_at_us=self._clock(),
+            timezone=timezone,
+            synthetic=synthetic,
         )
         async with self._database.transaction() as connection:
             if not await store.insert_tenant(connection, new):
@@ -55,10 +66,37 @@ class TenantService:
         async with self._database.transaction() as connection:
             return await _tenant(connection, slug)
 
-    async def list_tenants(self, rows_max: int) -> list[Tenant]:
-        """Tenants by slug."""
+    async def change_tenant(
+        self,
+        slug: str,
+        *,
+        name: str | None = None,
+        timezone: str | None = None,
+        status: TenantStatus | None = None,
+    ) -> Tenant:
+        """The tenant with another name, time zone or status; what is not given stays.
+
+        A new time zone holds for the months that are not invoiced yet; those that are keep theirs (P8).
+        """
+        changes: dict[str, str | TenantStatus] = {}
+        if name is not None:
+            changes["name"] = check_name(name)
+        if timezone is not None:
+            zone_of(timezone)
+            changes["timezone"] = timezone
+        if status is not None:
+            changes["status"] = status
         async with self._database.transaction() as connection:
-            return await store.tenants(connection, rows_max)
+            found = await _tenant(connection, slug)
+            changed = msgspec.structs.replace(found, **changes)
+            if changed != found:
+                await store.update_tenant(connection, found.id, changes)
+        return changed
+
+    async def list_tenants(self, rows_max: int, after: str = "") -> list[Tenant]:
+        """Tenants by slug, those after a slug."""
+        async with self._database.transaction() as connection:
+            return await store.tenants(connection, rows_max, after)
 
     async def create_project(self, tenant_slug: str, slug: str, name: str | None = None) -> Project:
         """A new project of a tenant; its name is its slug unless given."""
@@ -71,11 +109,25 @@ class TenantService:
                 raise Conflict(f"tenant {tenant_slug} has a project {slug} already")
         return new
 
-    async def list_projects(self, tenant_slug: str, rows_max: int) -> list[Project]:
-        """A tenant's projects by slug."""
+    async def list_projects(self, tenant_slug: str, rows_max: int, after: str = "") -> list[Project]:
+        """A tenant's projects by slug, those after a slug."""
         async with self._database.transaction() as connection:
             owner = await _tenant(connection, tenant_slug)
-            return await store.projects(connection, owner.id, rows_max)
+            return await store.projects(connection, owner.id, rows_max, after)
+
+    async def archive_project(self, tenant_slug: str, slug: str) -> Project:
+        """Close the door to every key of a project; its usage and its slug stay.
+
+        A project that is archived stays so since the first time. Gateways obey within a second (design.md §6).
+        """
+        async with self._database.transaction() as connection:
+            owner = await _tenant(connection, tenant_slug)
+            found = await _project(connection, owner, slug)
+            if found.archived_at_us is not None:
+                return found
+            now_us = self._clock()
+            await store.archive_project(connection, owner.id, found.id, now_us)
+        return msgspec.structs.replace(found, archived_at_us=now_us)
 
     async def create_key(
         self,
@@ -107,11 +159,13 @@ class TenantService:
             await store.insert_key(connection, key, secret.hash)
         return CreatedKey(key, secret)
 
-    async def list_keys(self, tenant_slug: str, rows_max: int) -> list[ApiKey]:
-        """A tenant's keys, newest first."""
+    async def list_keys(
+        self, tenant_slug: str, rows_max: int, before: tuple[int, UUID] | None = None
+    ) -> list[ApiKey]:
+        """A tenant's keys, newest first, those before the instant and id of a key."""
         async with self._database.transaction() as connection:
             owner = await _tenant(connection, tenant_slug)
-            return await store.keys(connection, owner.id, rows_max)
+            return await store.keys(connection, owner.id, rows_max, before)
 
     async def revoke_key(self, tenant_slug: str, reference: str) -> ApiKey:
         """Close the door to a key, named by its visible prefix or its id.

@@ -1,10 +1,11 @@
 """Every statement on tenants, projects and keys. Inserts answer whether the row was new, instead of raising."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, select, update
+from sqlalchemy import Row, Select, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from billing.clock import from_datetime, to_datetime
@@ -24,9 +25,22 @@ async def insert_tenant(connection: Connection, new: Tenant) -> bool:
         timezone=new.timezone,
         status=new.status.value,
         collection=new.collection,
+        synthetic=new.synthetic,
         created_at=to_datetime(new.created_at_us),
     )
     return (await connection.execute(statement.on_conflict_do_nothing())).rowcount == 1
+
+
+async def update_tenant(connection: Connection, tenant_id: UUID, changes: Mapping[str, str]) -> None:
+    """Set the name, the time zone or the status of a tenant; the directory's version rises with it."""
+    await connection.execute(update(tenant).where(tenant.c.id == tenant_id).values(dict(changes)))
+
+
+async def raise_collection(connection: Connection, tenant_id: UUID) -> int:
+    """Raise a tenant's collection by one and return what it was; the caller holds the exclusive lock of its stripe."""
+    statement = update(tenant).where(tenant.c.id == tenant_id).values(collection=tenant.c.collection + 1)
+    after: int = (await connection.execute(statement.returning(tenant.c.collection))).scalar_one()
+    return after - 1
 
 
 async def tenant_by_slug(connection: Connection, slug: str) -> Tenant | None:
@@ -39,10 +53,10 @@ async def tenant_by_id(connection: Connection, tenant_id: UUID) -> Tenant | None
     return _tenant((await connection.execute(select(tenant).where(tenant.c.id == tenant_id))).one_or_none())
 
 
-async def tenants(connection: Connection, rows_max: int) -> list[Tenant]:
-    """Tenants by slug, at most ``rows_max``."""
-    rows = await connection.execute(select(tenant).order_by(tenant.c.slug).limit(rows_max))
-    return [_tenant_of(row) for row in rows]
+async def tenants(connection: Connection, rows_max: int, after: str = "") -> list[Tenant]:
+    """Tenants by slug, at most ``rows_max``, those after a slug."""
+    statement = select(tenant).where(tenant.c.slug > after).order_by(tenant.c.slug).limit(rows_max)
+    return [_tenant_of(row) for row in await connection.execute(statement)]
 
 
 async def insert_project(connection: Connection, new: Project) -> bool:
@@ -71,12 +85,17 @@ async def project_by_id(connection: Connection, tenant_id: UUID, project_id: UUI
     return _project_of(row) if row else None
 
 
-async def projects(connection: Connection, tenant_id: UUID, rows_max: int) -> list[Project]:
-    """A tenant's projects by slug, at most ``rows_max``."""
-    statement = (
-        select(project).where(project.c.tenant_id == tenant_id).order_by(project.c.slug).limit(rows_max)
-    )
-    return [_project_of(row) for row in await connection.execute(statement)]
+async def projects(connection: Connection, tenant_id: UUID, rows_max: int, after: str = "") -> list[Project]:
+    """A tenant's projects by slug, at most ``rows_max``, those after a slug."""
+    of_tenant = select(project).where(project.c.tenant_id == tenant_id, project.c.slug > after)
+    rows = await connection.execute(of_tenant.order_by(project.c.slug).limit(rows_max))
+    return [_project_of(row) for row in rows]
+
+
+async def archive_project(connection: Connection, tenant_id: UUID, project_id: UUID, at_us: int) -> None:
+    """Set the instant from which a project's keys open no door; the directory's version rises with it."""
+    of_project = (project.c.tenant_id == tenant_id, project.c.id == project_id)
+    await connection.execute(update(project).where(*of_project).values(archived_at=to_datetime(at_us)))
 
 
 async def insert_key(connection: Connection, new: ApiKey, key_hash: bytes) -> None:
@@ -112,9 +131,14 @@ async def keys_named(
     return [_key_of(row) for row in await connection.execute(statement)]
 
 
-async def keys(connection: Connection, tenant_id: UUID, rows_max: int) -> list[ApiKey]:
-    """A tenant's keys, newest first, at most ``rows_max``."""
+async def keys(
+    connection: Connection, tenant_id: UUID, rows_max: int, before: tuple[int, UUID] | None = None
+) -> list[ApiKey]:
+    """A tenant's keys, newest first, at most ``rows_max``, those before an instant and id."""
     statement = _keys().where(api_key.c.tenant_id == tenant_id)
+    if before is not None:
+        mark = tuple_(literal(to_datetime(before[0])), literal(before[1]))
+        statement = statement.where(tuple_(api_key.c.created_at, api_key.c.id) < mark)
     newest_first = statement.order_by(api_key.c.created_at.desc(), api_key.c.id.desc()).limit(rows_max)
     return [_key_of(row) for row in await connection.execute(newest_first)]
 
@@ -151,6 +175,7 @@ def _tenant_of(row: Row[Any]) -> Tenant:
         timezone=row.timezone,
         status=TenantStatus(row.status),
         collection=row.collection,
+        synthetic=row.synthetic,
     )
 
 

@@ -33,6 +33,8 @@ class Tenant(msgspec.Struct, frozen=True):
     status: TenantStatus = TenantStatus.ACTIVE
     collection: int = 1
     """The number that late usage is told apart by; a period's close raises it (design.md §7)."""
+    synthetic: bool = False
+    """Whether it and all its usage were made up by `billing seed`."""
 
 
 def check_slug(text: str, where: str = "slug") -> str:

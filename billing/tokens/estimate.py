@@ -1,7 +1,7 @@
 """Guesses for what no engine counted: shown beside an unknown count, never billed as if it were one (P1)."""
 
 BYTES_PER_TOKEN = 4
-"""What a tokenizer of English text averages; a learned ratio per model takes its place with admission (step 4)."""
+"""What a tokenizer of English text averages."""
 
 
 def input_tokens(body_bytes: int) -> int:

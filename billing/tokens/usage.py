@@ -66,6 +66,14 @@ NOTHING_USED = TokenUsage(
 )
 """The usage of a request that never reached an engine (P1: ``upstream_error``, counts 0)."""
 
+
+def total_tokens(usage: TokenUsage) -> int | None:
+    """Input and output together, what a token limit counts; None when either is unknown."""
+    if usage.input.value is None or usage.output.value is None:
+        return None
+    return usage.input.value + usage.output.value
+
+
 _ORDER = tuple(Provenance)
 
 

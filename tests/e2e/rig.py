@@ -1,4 +1,4 @@
-"""The real processes on loopback for one test: Postgres with durability, gateway with workers, recorder; each can be killed."""
+"""The real processes on loopback for one test: Postgres with durability, Valkey, gateways, recorder; each can be killed."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,14 @@ from billing.fleet.deployment import DeploymentRequest
 from billing.fleet.service import FleetService
 from billing.infra import migrate
 from billing.infra.child import start_child
-from billing.infra.embedded import EmbeddedPostgres
+from billing.infra.embedded import EmbeddedPostgres, EmbeddedValkey
 from billing.infra.postgres import Database
 from billing.infra.system import new_id, now_us, random_bytes
+from billing.limits.limit import Meter, OnFailure
+from billing.limits.service import LimitService
 from billing.metering.service import UsageService
 from billing.metering.stored import StoredRecord
+from billing.tenants import api_key
 from billing.tenants.service import TenantService
 
 WAIT_TIMEOUT_S = 30.0
@@ -42,10 +45,13 @@ class Rig:
         self.workers = workers
         self.options = options
         self.postgres = EmbeddedPostgres(data_dir)
+        self.valkey = EmbeddedValkey(data_dir)
         self.port = free_port()
+        self.second_port = free_port()
         self.key = ""
         self.tenant_id = UUID(int=0)
         self.gateway: subprocess.Popen[bytes] | None = None
+        self.second_gateway: subprocess.Popen[bytes] | None = None
         self.recorder: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -61,12 +67,22 @@ class Rig:
 
     def client(self, **options: Any) -> httpx2.AsyncClient:
         """An HTTP client with the tenant's key."""
-        options = {"headers": self.headers, "timeout": 60.0, "trust_env": False} | options
-        return httpx2.AsyncClient(base_url=self.url, **options)
+        usual = {"base_url": self.url, "headers": self.headers, "timeout": 60.0, "trust_env": False}
+        return httpx2.AsyncClient(**(usual | options))
+
+    @property
+    def second_url(self) -> str:
+        return f"http://127.0.0.1:{self.second_port}"
 
     def start_gateway(self) -> None:
-        arguments = ["gateway", "--workers", str(self.workers), "--port", str(self.port), *self.options]
-        self.gateway = self._start("gateway", arguments)
+        self.gateway = self._start("gateway", self._gateway(self.port))
+
+    async def start_second_gateway(self) -> None:
+        self.second_gateway = self._start("gateway-2", self._gateway(self.second_port))
+        await wait_until_ready(self.second_url, self.workers)
+
+    def _gateway(self, port: int) -> list[str]:
+        return ["gateway", "--workers", str(self.workers), "--port", str(port), *self.options]
 
     def start_recorder(self) -> None:
         self.recorder = self._start("recorder", ["recorder"])
@@ -125,11 +141,30 @@ class Rig:
                 await fleet.add_backend(name, url, engine)
                 await fleet.add_model(name, [DeploymentRequest(backend=name)])
 
+    async def another_key(self, name: str) -> str:
+        """A further key of the tenant, known to every gateway."""
+        async with self.database() as database:
+            tenants = TenantService(database, now_us, new_id, random_bytes)
+            created = await tenants.create_key("acme", name)
+        await asyncio.sleep(DIRECTORY_LAG_S)
+        return created.secret.text
+
+    async def limit(
+        self, meter: Meter, amount: int, *, key: str | None = None, on_failure: OnFailure = OnFailure.CLOSED
+    ) -> None:
+        """A limit of the tenant, or of one of its keys, in force at every gateway."""
+        prefix = None if key is None else key[: api_key.PREFIX_LENGTH]
+        async with self.database() as database:
+            limits = LimitService(database, now_us, new_id)
+            await limits.set("acme", meter, amount, key=prefix, on_failure=on_failure)
+        await asyncio.sleep(DIRECTORY_LAG_S)
+
     def stop(self) -> None:
-        for process in (self.gateway, self.recorder):
+        processes = (self.gateway, self.second_gateway, self.recorder)
+        for process in processes:
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-        for process in (self.gateway, self.recorder):
+        for process in processes:
             if process is not None:
                 try:
                     process.wait(10)
@@ -142,7 +177,11 @@ class Rig:
             [sys.executable, "-m", "billing.cli.main", "--data-dir", str(self.data_dir), *arguments],
             log_path=self.data_dir / "logs" / f"{name}.log",
             death_signal=signal.SIGKILL,
-            environment={"DATABASE_URL": self.postgres.url, "PATH": "/usr/bin:/bin"},
+            environment={
+                "DATABASE_URL": self.postgres.url,
+                "REDIS_URL": self.valkey.url,
+                "PATH": "/usr/bin:/bin",
+            },
         )
 
 
@@ -155,6 +194,7 @@ async def running(
     (data_dir / "logs").mkdir(parents=True)
     try:
         rig.postgres.start()
+        rig.valkey.start()
         await asyncio.to_thread(migrate.upgrade, rig.postgres.url)
         await rig.set_up(models)
         rig.start_gateway()
@@ -163,6 +203,7 @@ async def running(
         yield rig
     finally:
         rig.stop()
+        rig.valkey.stop()
         rig.postgres.stop()
 
 

@@ -5,7 +5,7 @@ A test ties an action to a line of the journal (the caller hangs up after the fi
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,6 +19,8 @@ from billing.gateway.forward import Destination
 from billing.gateway.ports import Exchange, Headers, Request
 from billing.gateway.proxy import Proxy
 from billing.ids import uuid7
+from billing.limits.admission import Permit
+from billing.limits.limit import Enforce, Limit, Meter, OnFailure
 from billing.metering.event import Closed, Opened, Progress, decode_entry, encode_entry
 from billing.settings import Durability, GatewaySettings
 
@@ -268,9 +270,12 @@ class FakeSpool:
 class FakeDirectory:
     """Callers by their header, models from a snapshot."""
 
-    def __init__(self, callers: dict[bytes, Caller | BillingError], snapshot: Snapshot) -> None:
+    def __init__(
+        self, callers: dict[bytes, Caller | BillingError], snapshot: Snapshot, limits: tuple[Limit, ...] = ()
+    ) -> None:
         self._callers = callers
         self._snapshot = snapshot
+        self._limits = limits
 
     def __repr__(self) -> str:
         return f"<FakeDirectory {len(self._callers)} callers {self._snapshot!r}>"
@@ -287,8 +292,33 @@ class FakeDirectory:
     def targets(self, model: Model) -> tuple[Target, ...]:
         return self._snapshot.targets(model)
 
+    def limits(self, caller: Caller, model: str) -> tuple[Limit, ...]:
+        return self._limits
+
     def models(self) -> list[Model]:
         return self._snapshot.models()
+
+
+class FakeAdmission:
+    """Admits everything with these headers, or refuses with an error; notes both."""
+
+    def __init__(self, journal: Journal, answer: Headers | BillingError) -> None:
+        self._journal = journal
+        self._answer = answer
+
+    def __repr__(self) -> str:
+        return f"<FakeAdmission {self._answer!r}>"
+
+    async def admit(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Permit:
+        self._journal.note("admit", tokens_bound)
+        await asyncio.sleep(0)
+        if isinstance(self._answer, BillingError):
+            raise self._answer
+        return Permit(request_id, TENANT_ID, tokens_bound, tuple(limits), self._answer, is_local=False)
+
+    def settle(self, permit: Permit, tokens_used: int | None) -> None:
+        assert permit.id == USAGE_ID
+        self._journal.note("settle", tokens_used)
 
 
 class FakeTokenizer:
@@ -305,6 +335,14 @@ class FakeTokenizer:
         await asyncio.sleep(0)
         self._journal.note("count", (path, text))
         return self._answer
+
+
+def limit(meter: Meter = Meter.REQUESTS, amount: int = 50) -> Limit:
+    """A limit of the tenant, for all models."""
+    window_s = None if meter is Meter.CONCURRENCY else 60
+    return Limit(
+        UUID(int=9), TENANT_ID, None, None, None, meter, amount, window_s, None, Enforce.ENFORCED, OnFailure.CLOSED, NOW_US
+    )  # fmt: skip
 
 
 def snapshot(
@@ -335,6 +373,8 @@ class World:
         breaks_at: str | None = None,
         durability: Durability = Durability.BEFORE_REPLY,
         reply_body_bytes_max: int = 1 << 20,
+        limits: tuple[Limit, ...] = (),
+        admission: Headers | BillingError | None = None,
     ) -> None:
         self.journal = Journal()
         self.clock = FakeClock()
@@ -342,9 +382,10 @@ class World:
         self.spool = FakeSpool(self.journal, full=full, unsynced=unsynced)
         self.upstream = FakeUpstream(self.journal, *answers)
         self.proxy = Proxy(
-            directory=FakeDirectory(callers or {KEY: CALLER}, directory or snapshot(engine)),
+            directory=FakeDirectory(callers or {KEY: CALLER}, directory or snapshot(engine), limits),
             upstream=self.upstream,
             spool=self.spool,
+            admission=FakeAdmission(self.journal, admission or []),
             tokenizer=FakeTokenizer(self.journal, tokens),
             clock=self.clock,
             settings=GatewaySettings(durability=durability, reply_body_bytes_max=reply_body_bytes_max),

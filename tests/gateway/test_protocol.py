@@ -7,7 +7,13 @@ from typing import Any
 
 import uvicorn
 
-from billing.gateway.protocol import CONNECTION, LimitedProtocol, limited_protocol
+from billing.gateway.protocol import (
+    CONNECTION,
+    JOINED_BYTES_MAX,
+    JoinedWrites,
+    LimitedProtocol,
+    limited_protocol,
+)
 
 HEAD_BYTES_MAX = 4096
 HEAD_TIMEOUT_S = 0.3
@@ -39,9 +45,9 @@ class App:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[tuple[App, int]]:
+async def serving(proxied: App | None = None) -> AsyncIterator[tuple[App, int]]:
     app = App()
-    protocol = limited_protocol(HEAD_BYTES_MAX, HEAD_TIMEOUT_S)
+    protocol = limited_protocol(HEAD_BYTES_MAX, HEAD_TIMEOUT_S, proxied)
     config = uvicorn.Config(
         app, port=0, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False
     )
@@ -75,6 +81,15 @@ async def test_a_head_that_never_ends_is_refused() -> None:
     async with serving() as (app, port):
         assert b"431" in await exchange(port, REQUEST + b"x: " + b"a" * (HEAD_BYTES_MAX + 1))
         assert app.bodies == []
+
+
+async def test_proxied_paths_go_past_the_application_of_all_others() -> None:
+    proxied = App()
+    async with serving(proxied) as (app, port):
+        await exchange(port, b"POST /v1/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert (len(proxied.bodies), len(app.bodies)) == (1, 0)
+        await exchange(port, b"POST /v1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert (len(proxied.bodies), len(app.bodies)) == (1, 1)
 
 
 async def test_trailers_that_never_end_are_refused() -> None:
@@ -117,3 +132,50 @@ async def test_an_offer_of_http2_is_ignored_and_the_body_is_read() -> None:
         said = await exchange(port, REQUEST + offer + b'content-length: 19\r\n\r\n{"a":\r\n"upgrade:"}\n')
         assert said.startswith(b"HTTP/1.1 200 OK")
         assert app.bodies == [b'{"a":\r\n"upgrade:"}\n']
+
+
+class Written:
+    """A transport that keeps what is written, write by write."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def close(self) -> None:
+        self.writes.append(b"(closed)")
+
+
+def joined() -> tuple[Any, JoinedWrites]:
+    written: Any = Written()
+    return written, JoinedWrites(written)
+
+
+def test_what_is_held_leaves_in_one_write() -> None:
+    written, writes = joined()
+    writes.hold()
+    writes.write(b"head ")
+    writes.write(b"body")
+    assert (written.writes, repr(writes)) == ([], "<JoinedWrites 2 held>")
+    writes.release()
+    writes.write(b"more")
+    assert written.writes == [b"head body", b"more"]
+
+
+def test_what_is_long_is_not_copied_and_keeps_its_place() -> None:
+    written, writes = joined()
+    writes.hold()
+    writes.write(b"head")
+    writes.write(b"x" * (JOINED_BYTES_MAX + 1))
+    writes.write(b"end")
+    writes.release()
+    assert [len(data) for data in written.writes] == [4, JOINED_BYTES_MAX + 1, 3]
+
+
+def test_a_close_loses_nothing_that_is_held() -> None:
+    written, writes = joined()
+    writes.hold()
+    writes.write(b"all")
+    writes.close()
+    assert written.writes == [b"all", b"(closed)"]

@@ -12,6 +12,7 @@ import msgspec
 
 from billing.errors import InvalidInput
 from billing.tokens.engines import Engine
+from billing.tokens.usage import COUNT_MAX
 
 MODEL_LENGTH_MAX = 256
 END_USER_LENGTH_MAX = 256
@@ -119,6 +120,31 @@ def check_countable(call: Call, engine: Engine) -> None:
             f"send {call.prompts} requests",
             "prompt",
         )
+
+
+_OUTPUT_MAX_NAMES = ("max_completion_tokens", "max_tokens", "n_predict")
+"""How a client says how much may be generated; ``n_predict`` is llama.cpp's own word."""
+
+
+def output_bound(call: Call, unsaid: int) -> int:
+    """The most output tokens that a call asks for; ``unsaid`` a choice where it does not say. Embeddings have none.
+
+    What is no count (null, -1 for endless, a text) says nothing: the engine judges it, not we.
+    """
+    if call.operation is Operation.EMBEDDINGS:
+        return 0
+    named = [_count(call.members[name]) for name in _OUTPUT_MAX_NAMES if name in call.members]
+    # Engines differ in which of several names they obey; the largest is safe for all.
+    each = max((tokens for tokens in named if tokens is not None), default=unsaid)
+    return each * call.choices * call.prompts
+
+
+def _count(raw: msgspec.Raw) -> int | None:
+    try:
+        tokens = _integer(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return tokens if tokens is not None and 0 <= tokens <= COUNT_MAX else None
 
 
 def upstream_body(call: Call, engine: Engine, backend_model: str) -> bytes:

@@ -15,6 +15,7 @@ from billing.tokens.dialects.openai import (
     Call,
     Operation,
     check_countable,
+    output_bound,
     parse,
     upstream_body,
 )
@@ -305,3 +306,26 @@ def test_a_user_with_a_control_character_is_refused(user: str) -> None:
     with pytest.raises(InvalidInput, match="control character") as fault:
         parse(Operation.CHAT, body)
     assert fault.value.param == "user"
+
+
+@pytest.mark.parametrize(
+    ("members", "bound"),
+    [
+        ({}, 1000),
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 7, "max_tokens": 9}, 9),
+        ({"n_predict": 0}, 0),
+        ({"max_tokens": 7, "n": 3}, 21),
+        ({"max_tokens": None}, 1000),
+        ({"max_tokens": -1}, 1000),
+        ({"max_tokens": "many"}, 1000),
+        ({"max_tokens": 2**60}, 1000),
+    ],
+)
+def test_the_output_that_a_call_may_use(members: dict[str, Any], bound: int) -> None:
+    assert output_bound(call(**members), 1000) == bound
+
+
+def test_each_prompt_of_a_completion_may_use_it_and_embeddings_use_none() -> None:
+    assert output_bound(call(Operation.COMPLETIONS, prompt=["a", "b"], max_tokens=5), 1000) == 10
+    assert output_bound(call(Operation.EMBEDDINGS), 1000) == 0

@@ -1,0 +1,381 @@
+"""May they, now? One decision for all limits of a request, what follows when it ends, and what holds without the store.
+
+An orchestration of pure parts against a :class:`~billing.limits.ports.Store`. Nothing here is the truth: a lost store is seen by its epoch, and
+the live requests of every gateway are announced to the new one.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from billing.clock import MICROSECONDS_PER_SECOND, Clock
+from billing.errors import LimitReached, LimitsUnavailable, Unavailable
+from billing.limits.bucket import Ask, Verdict, asks_of
+from billing.limits.fallback import Fallback
+from billing.limits.headers import Headers, duration, headers
+from billing.limits.limit import Limit, OnFailure
+from billing.limits.outbox import Kind, Outbox, Post
+from billing.limits.ports import Store
+from billing.limits.twin import Decision, State
+from billing.settings import LimitsSettings
+
+CHECK_INTERVAL_S = 1.0
+"""How often a worker calls :meth:`Admission.renew`: a lost store is noticed, and told of live requests, as soon."""
+RETURN_GRACE_US = 2_000_000
+"""How long every gateway has to announce its live requests to a store that came back or lost its memory."""
+ENDS_MAX = 20
+"""Leases of dead gateways that one admission ends."""
+IDS_MAX = 1_000
+"""Leases that one command renews."""
+MEMORY_US = 600 * MICROSECONDS_PER_SECOND
+"""How long the store remembers an ended id that might be sent again."""
+CLOCK_SAMPLE_MAX_US = MICROSECONDS_PER_SECOND
+"""A reply that took longer says too little about the store's clock."""
+
+
+class Permit(msgspec.Struct, frozen=True):
+    """An admitted request; handed back to :meth:`Admission.settle` when it ends."""
+
+    id: UUID
+    tenant_id: UUID
+    tokens_bound: int
+    limits: tuple[Limit, ...]
+    """Those that count it: the enforced ones, and shadows that would have admitted it."""
+    headers: Headers
+    """What the reply tells of the limits."""
+    is_local: bool
+    """Whether this worker's own share admitted it, while the store was away."""
+
+    def __repr__(self) -> str:
+        by = "this worker" if self.is_local else "the store"
+        return f"<Permit {self.id} of {self.tokens_bound} tokens by {by}, {len(self.limits)} limits>"
+
+
+class Place(StrEnum):
+    """Who holds a live request's slots and reservations."""
+
+    STORE = "store"
+    ANNOUNCED = "announced"
+    """The store, which was told by a grant."""
+    WORKER = "worker"
+    UNCLEAR = "unclear"
+    """This worker, and perhaps the store too: its answer did not come."""
+
+
+class Admission:
+    """One worker's admission. Call :meth:`renew` every ``CHECK_INTERVAL_S`` and :meth:`reconnected` when the store is back.
+
+    ``clock``: the host's, compared with the store's; ``monotonic``: for times on this worker. Requests without limits
+    never come here.
+    """
+
+    def __init__(self, store: Store, clock: Clock, monotonic: Clock, settings: LimitsSettings) -> None:
+        self._store = store
+        self._clock = clock
+        self._monotonic = monotonic
+        self._lease_us = int(settings.lease_s * MICROSECONDS_PER_SECOND)
+        self._renewal_interval_us = int(settings.renewal_interval_s * MICROSECONDS_PER_SECOND)
+        self._difference_max_us = int(settings.clock_difference_max_s * MICROSECONDS_PER_SECOND)
+        self._live: dict[UUID, tuple[Permit, Place]] = {}
+        self._outbox = Outbox(settings.queue_max)
+        self._fallback = Fallback(settings.replicas_max)
+        self._epoch_us: int | None = None
+        self._returned_us = monotonic()
+        self._renewed_us: int | None = None
+        self.clock_difference_us = 0
+        """By how much the store's clock is ahead of this host's."""
+        self.counts: Counter[tuple[str, ...]] = Counter()
+        """``admitted``; ``refused`` and ``shadow`` with scope and meter; ``fallback`` open or closed;
+        ``store`` failures (``unanswered``) and losses (``lost``)."""
+
+    def __repr__(self) -> str:
+        state = "connected" if self._store.connected else "away"
+        return f"<Admission store {state}, {len(self._live)} live, {self._outbox!r}>"
+
+    @property
+    def ready(self) -> bool:
+        """False while this host's clock is off by more than ``clock_difference_max_s``."""
+        return abs(self.clock_difference_us) <= self._difference_max_us
+
+    @property
+    def connected(self) -> bool:
+        """Whether the store can be asked now."""
+        return self._store.connected
+
+    @property
+    def live(self) -> int:
+        """Requests that were admitted and have not ended."""
+        return len(self._live)
+
+    @property
+    def unsent(self) -> int:
+        """Settlements and the like that the store has not taken yet."""
+        return len(self._outbox)
+
+    @property
+    def given_up(self) -> int:
+        """Of those, how many were dropped because there were too many: each is charged in full instead."""
+        return self._outbox.given_up
+
+    async def admit(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Permit:
+        """Admit a request of at most ``tokens_bound`` tokens under all its limits or under none.
+
+        Raises ``LimitReached`` naming the limit that takes longest, or ``LimitsUnavailable`` naming one that must hold
+        and cannot be checked.
+        """
+        if not self._store.connected:
+            return self._decide_alone(request_id, limits, tokens_bound, Place.WORKER)
+        try:
+            decision = await self._ask(request_id, limits, tokens_bound)
+        except Unavailable:
+            self.counts["store", "unanswered"] += 1
+            return self._decide_alone(request_id, limits, tokens_bound, Place.UNCLEAR)
+        except BaseException:
+            # Nobody waits for the answer any more, whatever it is.
+            self._release(limits[0].tenant_id, request_id)
+            raise
+        self._count_shadows(limits, decision.verdicts)
+        told = headers(limits, decision.verdicts)
+        if decision.state is State.REFUSED:
+            raise self._refusal(limits, decision.verdicts, told)
+        kept = tuple(
+            limit
+            for limit, verdict in zip(limits, decision.verdicts, strict=True)
+            if verdict.fits or limit.is_enforced
+        )
+        permit = Permit(request_id, limits[0].tenant_id, tokens_bound, kept, told, is_local=False)
+        return self._admitted(permit, Place.STORE)
+
+    def settle(self, permit: Permit, tokens_used: int | None) -> None:
+        """End a request: charge the tokens it used, None for its bound. Never waits, never raises; once is enough."""
+        _, place = self._live.pop(permit.id, (permit, None))
+        if place is None:
+            return
+        if place in {Place.WORKER, Place.UNCLEAR}:
+            self._fallback.settle(permit.id, tokens_used, self._monotonic())
+            if place is Place.UNCLEAR:
+                self._release(permit.tenant_id, permit.id)
+            return
+        memory_us = MEMORY_US if place is Place.ANNOUNCED else 0
+        self._post(Post(Kind.SETTLE, permit.tenant_id, permit.id.bytes, tokens_used, memory_us))
+
+    def reconnected(self) -> None:
+        """The store was reached, for the first time or again: its leases may have run on without us."""
+        self._returned_us = self._monotonic()
+        self._renewed_us = None
+
+    async def renew(self) -> None:
+        """Renew what is due, look at the store's epoch and clock, and send what it has not taken. Never raises."""
+        if not self._store.connected:
+            return
+        try:
+            await self._renew_leases()
+            await self._check_epoch()
+        except Unavailable:
+            self.counts["store", "unanswered"] += 1
+            return
+        self._hand_over()
+        self._flush()
+
+    async def finish(self) -> None:
+        """Before the worker ends: send what is left and wait until the store has answered. Never raises."""
+        await self.renew()
+        # Answers come in the order of the questions, so a second round waits for those of the first.
+        await self.renew()
+
+    # Asking the store.
+
+    async def _ask(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Decision:
+        asks = asks_of(limits, tokens_bound)
+        decision = await self._ask_once(limits[0].tenant_id, request_id, asks, None)
+        if decision.state is State.UNVERIFIED:
+            # Nothing is known of the tenant: it is new to the store, or the store is new.
+            await self._check_epoch()
+            decision = await self._ask_once(limits[0].tenant_id, request_id, asks, self._epoch_us)
+        if decision.state not in {State.ADMITTED, State.REFUSED}:
+            raise Unavailable(f"the store does not decide: {decision.state.name.lower()}")
+        return decision
+
+    async def _ask_once(
+        self, tenant_id: UUID, request_id: UUID, asks: Sequence[Ask], epoch_us: int | None
+    ) -> Decision:
+        before_us = self._clock()
+        # Others may not have renewed their leases yet at a store that has just come back.
+        is_settled = self._monotonic() - self._returned_us >= RETURN_GRACE_US
+        decision = await self._store.admit(
+            tenant_id,
+            request_id,
+            asks,
+            lease_us=self._lease_us,
+            epoch_us=epoch_us,
+            ends_max=ENDS_MAX if is_settled else 0,
+            grace_us=RETURN_GRACE_US,
+        )
+        self._compare_clocks(before_us, decision.now_us)
+        return decision
+
+    def _compare_clocks(self, before_us: int, store_us: int) -> None:
+        after_us = self._clock()
+        if after_us - before_us <= CLOCK_SAMPLE_MAX_US:
+            self.clock_difference_us = store_us - (before_us + after_us) // 2
+
+    async def _check_epoch(self) -> None:
+        before_us = self._clock()
+        epoch = await self._store.epoch()
+        self._compare_clocks(before_us, epoch.now_us)
+        if self._epoch_us is not None and epoch.epoch_us != self._epoch_us:
+            self.counts["store", "lost"] += 1
+            self._announce(permit for permit, _ in list(self._live.values()))
+        self._epoch_us = epoch.epoch_us
+
+    # What the answer means.
+
+    def _admitted(self, permit: Permit, place: Place) -> Permit:
+        self._live[permit.id] = (permit, place)
+        self.counts["admitted",] += 1
+        return permit
+
+    def _count_shadows(self, limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> None:
+        for limit, verdict in zip(limits, verdicts, strict=True):
+            if not verdict.fits and not limit.is_enforced:
+                self.counts["shadow", limit.scope, limit.meter.value] += 1
+
+    def _refusal(self, limits: Sequence[Limit], verdicts: Sequence[Verdict], told: Headers) -> LimitReached:
+        refusing = [
+            (verdict.wait_us, limit)
+            for limit, verdict in zip(limits, verdicts, strict=True)
+            if not verdict.fits and limit.is_enforced
+        ]
+        wait_us, limit = max(refusing, key=lambda each: each[0])
+        self.counts["refused", limit.scope, limit.meter.value] += 1
+        return LimitReached(
+            f"Rate limit reached: {limit.sentence()}. Please try again in {duration(wait_us).decode()}.",
+            meter=limit.meter.value,
+            retry_after_us=wait_us,
+            headers=told,
+        )
+
+    # Without the store.
+
+    def _decide_alone(
+        self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int, place: Place
+    ) -> Permit:
+        """Each limit's own policy; a limit that only counts does not matter now."""
+        enforced = tuple(limit for limit in limits if limit.is_enforced)
+        closed = next((limit for limit in enforced if limit.on_failure is OnFailure.CLOSED), None)
+        if closed is None and enforced and self._epoch_us is None:
+            closed = enforced[0]  # a worker that never reached the store does not know what others admitted
+        decision = None
+        if closed is None:
+            decision = self._fallback.admit(request_id, enforced, tokens_bound, self._monotonic())
+        if decision is not None and decision.state is State.ADMITTED:
+            self.counts["fallback", "open"] += 1
+            permit = Permit(request_id, limits[0].tenant_id, tokens_bound, enforced, [], is_local=True)
+            return self._admitted(permit, place)
+        if place is Place.UNCLEAR:
+            self._release(limits[0].tenant_id, request_id)
+        if decision is not None:
+            raise self._refusal(enforced, decision.verdicts, [])
+        self.counts["fallback", "closed"] += 1
+        raise LimitsUnavailable(
+            f"the limit of {(closed or enforced[0]).sentence()} cannot be checked at the moment; try again shortly"
+        )
+
+    def _hand_over(self) -> None:
+        """Tell the store what this worker admitted by itself: what still runs, and what was used."""
+        now_us = self._monotonic()
+        for permit, place in list(self._live.values()):
+            if place in {Place.WORKER, Place.UNCLEAR}:
+                self._fallback.hand_over(permit.id, now_us)
+                self._grant(permit, is_counted=False)
+        for debt in self._fallback.owed(now_us):
+            (ask,) = asks_of((debt.limit,), 0)
+            owed = msgspec.structs.replace(ask, take=debt.used, hold=0.0)
+            self._outbox.add(
+                Post(Kind.GRANT, debt.limit.tenant_id, debt.id, lease_us=MEMORY_US, asks=(owed,))
+            )
+
+    # What must reach the store.
+
+    async def _renew_leases(self) -> None:
+        now_us = self._monotonic()
+        if self._renewed_us is not None and now_us - self._renewed_us < self._renewal_interval_us:
+            return
+        ends_us = self._clock() + self.clock_difference_us + self._lease_us
+        asked = [
+            (permits, self._store.renew(permits[0].tenant_id, [permit.id for permit in permits], ends_us))
+            for permits in self._held_by_tenant()
+        ]
+        failure: Unavailable | None = None
+        for permits, answer in asked:
+            try:
+                held = await answer
+            except Unavailable as fault:
+                failure = fault  # the others were sent too, and their answers may come
+                continue
+            if held < len(permits):
+                self._announce(permits)
+        if failure is not None:
+            raise failure
+        self._renewed_us = now_us
+
+    def _held_by_tenant(self) -> Iterator[list[Permit]]:
+        """Live requests that the store holds, in batches of one tenant each."""
+        batches: dict[UUID, list[Permit]] = {}
+        for permit, place in self._live.values():
+            if place in {Place.STORE, Place.ANNOUNCED}:
+                batch = batches.setdefault(permit.tenant_id, [])
+                batch.append(permit)
+                if len(batch) == IDS_MAX:
+                    yield batches.pop(permit.tenant_id)
+        yield from batches.values()
+
+    def _announce(self, permits: Iterable[Permit]) -> None:
+        """Tell a store that lost live requests of them; one that has them takes nothing twice."""
+        for permit in permits:
+            _, place = self._live.get(permit.id, (permit, None))
+            if place in {Place.STORE, Place.ANNOUNCED}:
+                self._grant(permit, is_counted=True)
+
+    def _grant(self, permit: Permit, *, is_counted: bool) -> None:
+        """Have the store hold what a live request holds.
+
+        ``is_counted``: the store's level lacks the reservation already, because it started empty or charged a lease that
+        it took for over; what is reserved then adds as much to the level.
+        """
+        asks = tuple(
+            msgspec.structs.replace(ask, take=-ask.hold if is_counted and ask.window_us else 0.0)
+            for ask in asks_of(permit.limits, permit.tokens_bound)
+            if ask.hold > 0
+        )
+        self._live[permit.id] = (permit, Place.ANNOUNCED)
+        self._outbox.add(
+            Post(Kind.GRANT, permit.tenant_id, permit.id.bytes, lease_us=self._lease_us, asks=asks)
+        )
+
+    def _release(self, tenant_id: UUID, request_id: UUID) -> None:
+        self._post(Post(Kind.RELEASE, tenant_id, request_id.bytes, memory_us=MEMORY_US))
+
+    def _post(self, post: Post) -> None:
+        ticket = self._outbox.add(post)
+        if self._store.connected and self._outbox.may_send(ticket):
+            self._send(ticket, post)
+
+    def _flush(self) -> None:
+        for ticket, post in self._outbox.waiting():
+            self._send(ticket, post)
+
+    def _send(self, ticket: int, post: Post) -> None:
+        self._outbox.sent(ticket)
+        # Grants are sent by `renew` only, right after it has seen this epoch.
+        self._store.send(
+            post, self._epoch_us or 0, lambda is_taken: self._answered(ticket, is_taken=is_taken)
+        )
+
+    def _answered(self, ticket: int, *, is_taken: bool) -> None:
+        following = self._outbox.answered(ticket, is_taken=is_taken)
+        if following is not None and following[1].kind is not Kind.GRANT and self._store.connected:
+            self._send(*following)

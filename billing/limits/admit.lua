@@ -1,0 +1,116 @@
+-- Admit a request under all its limits or under none, in the server's time.
+--
+-- KEYS  {tenant}:held  {tenant}:leases  then the bucket of each limit
+-- ARGV  usage id, lease µs, epoch µs or '', 'force' or '', leases to end at most, grace µs, now µs or '' (tests only),
+--       then for each limit: amount, window µs, burst, created µs, take, hold, 1 for shadow
+-- reply state (0 refused, 1 admitted, 2 the tenant's epoch is not known, 3 the id has ended), now µs,
+--       then for each limit: fits, remaining, reset µs, wait µs
+--
+-- Idempotent by the usage id: an id that is held is answered again and takes nothing. Forced, everything is granted
+-- whatever is left: what was admitted elsewhere must be known here.
+
+local REFUSED, ADMITTED, UNVERIFIED, OVER = 0, 1, 2, 3
+local FIRST_BUCKET, FIRST_LIMIT, LIMIT_WORDS = 3, 8, 7
+
+local held_key, leases_key = KEYS[1], KEYS[2]
+local prefix = string.sub(held_key, 1, -5)
+local id, lease, is_forced, grace = ARGV[1], tonumber(ARGV[2]), ARGV[4] == 'force', tonumber(ARGV[6])
+local now = tonumber(ARGV[7])
+keeps_for_ever = now ~= nil
+now = now or server_time()
+
+-- What dead gateways never settled is charged in full when its lease ends.
+local ends_max = tonumber(ARGV[5])
+if ends_max > 0 then
+  local over = redis.call('ZRANGE', leases_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, ends_max)
+  for _, member in ipairs(over) do
+    local record = redis.call('HGET', held_key, member)
+    if record and string.sub(record, 1, 1) == HELD then
+      charge(prefix, record, now, nil)
+    end
+    redis.call('HDEL', held_key, member)
+    redis.call('ZREM', leases_key, member)
+  end
+end
+
+local known = redis.call('HMGET', held_key, 'epoch', id)
+local epoch, record = tonumber(known[1]), known[2]
+if not epoch then
+  epoch = tonumber(ARGV[3])
+  if not epoch then
+    return {UNVERIFIED, now}
+  end
+  redis.call('HSET', held_key, 'epoch', ARGV[3])
+end
+if record and string.sub(record, 1, 1) == ENDED then
+  return {OVER, now}
+end
+
+local count = #KEYS - FIRST_BUCKET + 1
+local values = count > 0 and redis.call('MGET', unpack(KEYS, FIRST_BUCKET)) or {}
+local buckets, asks, fit = {}, {}, {}
+local is_admitted = true
+for i = 1, count do
+  local place = FIRST_LIMIT + (i - 1) * LIMIT_WORDS
+  local amount, window, burst = tonumber(ARGV[place]), tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2])
+  local created, take, hold = tonumber(ARGV[place + 3]), tonumber(ARGV[place + 4]), tonumber(ARGV[place + 5])
+  local bucket
+  if values[i] then
+    bucket = parsed(values[i])
+    bucket.amount, bucket.window, bucket.burst = amount, window, burst
+    refill(bucket, now)
+  else
+    bucket = {level = burst, reserved = 0, at = now, amount = amount, window = window, burst = burst}
+    if window > 0 and created < epoch then
+      bucket.level = math.min(burst, math.max(0, now - epoch) * amount / window)
+    end
+  end
+  if window == 0 and created < epoch and now < epoch + grace then
+    bucket.level = 0
+  end
+  buckets[i] = bucket
+  asks[i] = {take = take, hold = hold}
+  fit[i] = take + hold <= bucket.level - bucket.reserved + tolerance(burst)
+  if not fit[i] and ARGV[place + 6] ~= '1' then
+    is_admitted = false
+  end
+end
+
+local is_new = not record
+if is_new and (is_admitted or is_forced) then
+  local promises = {HELD}
+  for i = 1, count do
+    local bucket, ask = buckets[i], asks[i]
+    if fit[i] or is_forced then
+      bucket.level = bucket.level - ask.take
+      bucket.reserved = bucket.reserved + ask.hold
+      write(KEYS[FIRST_BUCKET + i - 1], bucket)
+      if ask.hold > 0 then
+        promises[#promises + 1] = struct.pack(PROMISE, ask.hold, string.sub(KEYS[FIRST_BUCKET + i - 1], #prefix + 1))
+      end
+    end
+  end
+  redis.call('HSET', held_key, id, table.concat(promises))
+  redis.call('ZADD', leases_key, now + lease, id)
+end
+
+local reply = {(record or is_admitted or is_forced) and ADMITTED or REFUSED, now}
+for i = 1, count do
+  local bucket, ask = buckets[i], asks[i]
+  local free = bucket.level - bucket.reserved
+  local reset, wait = 0, 0
+  if bucket.window > 0 then
+    reset = math.max(0, math.ceil((bucket.burst - free) * bucket.window / bucket.amount))
+  end
+  if not fit[i] then
+    wait = SLOT_WAIT_US
+    if bucket.window > 0 then
+      wait = math.max(1, math.ceil((ask.take + ask.hold - free) * bucket.window / bucket.amount))
+    end
+  end
+  reply[#reply + 1] = fit[i] and 1 or 0
+  reply[#reply + 1] = math.floor(math.max(0, free + tolerance(bucket.burst)))
+  reply[#reply + 1] = reset
+  reply[#reply + 1] = wait
+end
+return reply

@@ -1,0 +1,6 @@
+-- Since when this store remembers: set once, by whoever comes first. KEYS: the epoch. Reply: epoch µs, now µs.
+
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000000 + time[2])
+redis.call('SET', KEYS[1], now, 'NX')
+return {redis.call('GET', KEYS[1]), now}

@@ -1,0 +1,97 @@
+"""What one worker admits by itself while Valkey is away: its share of each limit that is ``open``.
+
+The share is the limit divided by the most workers there may be, so all of them together stay within it. What a worker
+admitted so is owed to the store, less what has refilled since.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from billing.limits.bucket import Ask, Bucket, asks_of, refilled, tolerance
+from billing.limits.limit import Limit
+from billing.limits.twin import Decision, State, Twin
+
+
+class Debt(msgspec.Struct, frozen=True):
+    """What the store must be told was used of a limit; ``id`` is never used again, so that it counts once."""
+
+    limit: Limit
+    used: float
+    id: bytes
+
+
+BUCKETS_MAX = 100_000
+"""Limits of which a worker remembers what it admitted by itself; beyond them it admits nothing."""
+_FOR_EVER_US = 1 << 60
+
+
+class Fallback:
+    """One worker's shares, kept over outages: a store that comes and goes hands out no share twice."""
+
+    def __init__(self, replicas_max: int) -> None:
+        self._replicas_max = replicas_max
+        self._twin = Twin(epoch_us=0)
+        self._users: dict[str, tuple[Limit, UUID]] = {}
+        self._told: dict[str, tuple[float, int]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Fallback 1/{self._replicas_max} {self._twin!r}>"
+
+    def admit(
+        self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int, now_us: int
+    ) -> Decision | None:
+        """Decide by this worker's shares, on its own clock; None where a share is too small to admit anything."""
+        asks = asks_of(limits, tokens_bound, self._replicas_max)
+        if any(ask.burst < 1 for ask in asks) or not self._has_room(asks, now_us):
+            return None
+        decision = self._twin.admit(request_id.bytes, asks, now_us, lease_us=_FOR_EVER_US)
+        if decision.state is State.ADMITTED:
+            users = ((ask.bucket, (limit, request_id)) for ask, limit in zip(asks, limits, strict=True))
+            self._users.update(users)
+        return decision
+
+    def settle(self, request_id: UUID, tokens_used: int | None, now_us: int) -> None:
+        """Charge what a request used, None for all that was reserved for it."""
+        self._twin.settle(request_id.bytes, tokens_used, now_us)
+
+    def hand_over(self, request_id: UUID, now_us: int) -> None:
+        """Forget what a running request holds: the store holds it from now on."""
+        self._twin.settle(request_id.bytes, None, now_us, is_released=True)
+
+    def owed(self, now_us: int) -> list[Debt]:
+        """What was used of each limit, has not refilled since, and was not told before; it counts as told now."""
+        found = []
+        for name, bucket in list(self._twin.buckets.items()):
+            present = refilled(bucket, now_us)
+            missing = present.burst - present.level
+            if missing <= tolerance(present.burst):
+                self._drop(name, present)
+                continue
+            untold = missing - self._still_told(name, present, now_us)
+            if untold > tolerance(present.burst):
+                limit, request_id = self._users[name]
+                found.append(Debt(limit, untold, b"debt:%s:%s" % (request_id.bytes, limit.id.bytes)))
+                self._told[name] = (missing, now_us)
+        return found
+
+    def _still_told(self, name: str, present: Bucket, now_us: int) -> float:
+        """What was told and has not refilled since: the store's bucket refills what it was told as well."""
+        told, at_us = self._told.get(name, (0.0, now_us))
+        return max(0.0, told - (now_us - at_us) * present.amount / present.window_us)
+
+    def _drop(self, name: str, present: Bucket) -> None:
+        """A full bucket of which nothing is reserved says no more than none."""
+        if present.reserved == 0:
+            del self._twin.buckets[name], self._users[name]
+            self._told.pop(name, None)
+
+    def _has_room(self, asks: Sequence[Ask], now_us: int) -> bool:
+        if len(self._twin.buckets) + len(asks) <= BUCKETS_MAX:
+            return True
+        for name, bucket in list(self._twin.buckets.items()):
+            present = refilled(bucket, now_us)
+            if present.level >= present.burst:
+                self._drop(name, present)
+        return len(self._twin.buckets) + len(asks) <= BUCKETS_MAX

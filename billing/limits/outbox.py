@@ -1,0 +1,97 @@
+"""What must reach the store and need not be waited for: kept in order until the store has taken it."""
+
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from billing.limits.bucket import Ask
+
+
+class Kind(StrEnum):
+    """What a post does."""
+
+    SETTLE = "settle"
+    RELEASE = "release"
+    """Free what an admission of unknown outcome may hold, without charging it."""
+    GRANT = "grant"
+    """Make known what was admitted elsewhere."""
+
+
+class Post(msgspec.Struct, frozen=True):
+    """One message to the store about a usage id (or another id that is used once). Sent twice, it does no more."""
+
+    kind: Kind
+    tenant_id: UUID
+    id: bytes
+    used: int | None = None
+    memory_us: int = 0
+    """How long the store remembers that the id has ended, so that nothing revives it."""
+    lease_us: int = 0
+    asks: tuple[Ask, ...] = ()
+
+
+class Outbox:
+    """Posts that were not taken yet, by the ticket each got; those of one id are sent one after the other.
+
+    Two commands need not be run in the order in which they were sent: one whose script the server has forgotten is sent
+    again. Beyond ``posts_max`` the oldest post is given up, and counted. A settlement that is given up is charged in
+    full when its lease ends: the limit holds, and the caller pays for our trouble.
+    """
+
+    def __init__(self, posts_max: int) -> None:
+        self._posts_max = posts_max
+        self._posts: dict[int, Post] = {}
+        self._of_id: dict[bytes, list[int]] = {}
+        self._under_way: set[int] = set()
+        self._last = 0
+        self.given_up = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Outbox {len(self._posts)} posts, {len(self._under_way)} under way, {self.given_up} given up>"
+        )
+
+    def __len__(self) -> int:
+        return len(self._posts)
+
+    def add(self, post: Post) -> int:
+        """Keep a post; its ticket."""
+        if len(self._posts) >= self._posts_max:
+            self._remove(next(iter(self._posts)))
+            self.given_up += 1
+        self._last += 1
+        self._posts[self._last] = post
+        self._of_id.setdefault(post.id, []).append(self._last)
+        return self._last
+
+    def waiting(self) -> list[tuple[int, Post]]:
+        """Posts that may be sent, oldest first."""
+        return [(ticket, post) for ticket, post in self._posts.items() if self.may_send(ticket)]
+
+    def may_send(self, ticket: int) -> bool:
+        """Whether a post is not under way, and no earlier one of its id is left."""
+        post = self._posts.get(ticket)
+        return post is not None and ticket not in self._under_way and self._of_id[post.id][0] == ticket
+
+    def sent(self, ticket: int) -> None:
+        """A post is under way."""
+        self._under_way.add(ticket)
+
+    def answered(self, ticket: int, *, is_taken: bool) -> tuple[int, Post] | None:
+        """The store has taken a post, or nobody knows: then it waits to be sent again. What may be sent next of its id."""
+        self._under_way.discard(ticket)
+        post = self._posts.get(ticket)
+        if post is None or not is_taken:
+            return None
+        self._remove(ticket)
+        following = self._of_id.get(post.id)
+        return (following[0], self._posts[following[0]]) if following else None
+
+    def _remove(self, ticket: int) -> None:
+        post = self._posts.pop(ticket)
+        self._under_way.discard(ticket)
+        tickets = self._of_id[post.id]
+        tickets.remove(ticket)
+        if not tickets:
+            del self._of_id[post.id]

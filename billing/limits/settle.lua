@@ -1,0 +1,34 @@
+-- End a request: what it reserved gives way to what it used, and its slots are free. Idempotent by the usage id.
+--
+-- KEYS  {tenant}:held  {tenant}:leases
+-- ARGV  usage id, used ('' charges all that it held), 'release' or '', µs to remember that the id has ended or 0,
+--       now µs or '' (tests only)
+-- reply 1 if the id was held
+--
+-- A release charges nothing: it is for a request whose admission nobody waited for. The request itself stays counted.
+-- It is remembered, so that an admission which arrives after it takes nothing.
+
+local held_key, leases_key = KEYS[1], KEYS[2]
+local prefix = string.sub(held_key, 1, -5)
+local id, is_released, memory = ARGV[1], ARGV[3] == 'release', tonumber(ARGV[4])
+local now = tonumber(ARGV[5])
+keeps_for_ever = now ~= nil
+now = now or server_time()
+
+local record = redis.call('HGET', held_key, id)
+local is_held = record and string.sub(record, 1, 1) == HELD
+if is_held then
+  local used = tonumber(ARGV[2])
+  if is_released then
+    used = 0
+  end
+  charge(prefix, record, now, used)
+end
+if memory > 0 then
+  redis.call('HSET', held_key, id, ENDED)
+  redis.call('ZADD', leases_key, now + memory, id)
+elseif record then
+  redis.call('HDEL', held_key, id)
+  redis.call('ZREM', leases_key, id)
+end
+return is_held and 1 or 0

@@ -1,0 +1,51 @@
+"""The table of limits, as the migrations make it."""
+
+from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, ForeignKeyConstraint, Index, Table, text
+from sqlalchemy.dialects.postgresql import BIGINT, INTEGER, TEXT, UUID
+
+from billing.infra.postgres import metadata
+
+_INSTANT = DateTime(timezone=True)
+
+usage_limit = Table(
+    "usage_limit",
+    metadata,
+    Column("tenant_id", UUID, ForeignKey("tenant.id"), primary_key=True),
+    Column("id", UUID, primary_key=True),
+    Column("project_id", UUID),
+    Column("key_id", UUID),
+    Column("model", TEXT),
+    Column("meter", TEXT, nullable=False),
+    Column("amount", BIGINT, nullable=False),
+    Column("window_s", INTEGER),
+    Column("burst", BIGINT),
+    Column("enforce", TEXT, nullable=False),
+    Column("on_failure", TEXT, nullable=False),
+    Column("archived_at", _INSTANT),
+    Column("created_at", _INSTANT, nullable=False),
+    Column("version", BIGINT, nullable=False, server_default=text("0")),
+    ForeignKeyConstraint(["tenant_id", "project_id"], ["project.tenant_id", "project.id"]),
+    ForeignKeyConstraint(["tenant_id", "key_id"], ["api_key.tenant_id", "api_key.id"]),
+    CheckConstraint("meter IN ('requests', 'tokens', 'concurrency')", name="meter"),
+    CheckConstraint("amount BETWEEN 1 AND 1000000000000", name="amount"),
+    CheckConstraint("window_s = 60", name="window_s"),
+    CheckConstraint("burst BETWEEN 1 AND 1000000000000", name="burst_amount"),
+    CheckConstraint("enforce IN ('enforced', 'shadow')", name="enforce"),
+    CheckConstraint("on_failure IN ('closed', 'open')", name="on_failure"),
+    CheckConstraint("project_id IS NULL OR key_id IS NULL", name="scope"),
+    CheckConstraint("(window_s IS NULL) = (meter = 'concurrency')", name="window"),
+    CheckConstraint("burst IS NULL OR meter <> 'concurrency'", name="burst"),
+    Index("ix_usage_limit_version", "version"),
+    Index(
+        "ux_usage_limit_scope",
+        "tenant_id",
+        "project_id",
+        "key_id",
+        "model",
+        "meter",
+        "window_s",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+        postgresql_where=text("archived_at IS NULL"),
+    ),
+)

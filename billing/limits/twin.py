@@ -1,0 +1,154 @@
+"""The limits of one tenant in memory: the twin of ``admit.lua`` and ``settle.lua``.
+
+Tests hold the scripts against it over random histories, and a worker decides by it while Valkey is away.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import msgspec
+
+from billing.limits.bucket import (
+    Ask,
+    Bucket,
+    Verdict,
+    changed,
+    charged,
+    fits,
+    is_returning,
+    opened,
+    refilled,
+    taken,
+    verdict,
+)
+
+
+class State(IntEnum):
+    """How an admission was decided."""
+
+    REFUSED = 0
+    ADMITTED = 1
+    UNVERIFIED = 2
+    """Nothing was decided: the store holds nothing of the tenant, and whether it ever did must be found out first."""
+    ENDED = 3
+    """The usage id has ended already."""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The answer to an admission: one verdict for each limit, in their order, at an instant of the store's clock."""
+
+    state: State
+    now_us: int
+    verdicts: tuple[Verdict, ...] = ()
+
+
+class _Lease(msgspec.Struct, frozen=True):
+    """What a usage id holds of which buckets; None once it has ended."""
+
+    holds: tuple[tuple[str, float], ...] | None
+    ends_us: int
+
+
+class Twin:
+    """Buckets by name and leases by usage id; nothing expires by itself, time is an argument."""
+
+    def __init__(self, epoch_us: int | None = None) -> None:
+        self.buckets: dict[str, Bucket] = {}
+        self._leases: dict[bytes, _Lease] = {}
+        self._epoch_us = epoch_us
+
+    def __repr__(self) -> str:
+        return f"<Twin {len(self.buckets)} buckets, {len(self._leases)} leases>"
+
+    def __contains__(self, usage_id: bytes) -> bool:
+        lease = self._leases.get(usage_id)
+        return lease is not None and lease.holds is not None
+
+    def admit(
+        self,
+        usage_id: bytes,
+        asks: Sequence[Ask],
+        now_us: int,
+        *,
+        lease_us: int,
+        epoch_us: int | None = None,
+        is_forced: bool = False,
+        ends_max: int = 0,
+        grace_us: int = 0,
+    ) -> Decision:
+        """Admit under all limits or under none; forced, grant whatever is left. An id that is held takes nothing."""
+        self._end_leases(now_us, ends_max)
+        if self._epoch_us is None:
+            self._epoch_us = epoch_us
+        if self._epoch_us is None:
+            return Decision(State.UNVERIFIED, now_us)
+        lease = self._leases.get(usage_id)
+        if lease is not None and lease.holds is None:
+            return Decision(State.ENDED, now_us)
+        present = [self._present(ask, now_us, self._epoch_us, grace_us) for ask in asks]
+        fit = [fits(bucket, ask) for bucket, ask in zip(present, asks, strict=True)]
+        is_admitted = all(does_fit or ask.is_shadow for does_fit, ask in zip(fit, asks, strict=True))
+        if lease is None and (is_admitted or is_forced):
+            present = self._take(
+                usage_id, asks, present, [does_fit or is_forced for does_fit in fit], now_us + lease_us
+            )
+        state = State.ADMITTED if lease is not None or is_admitted or is_forced else State.REFUSED
+        verdicts = (
+            verdict(bucket, ask, does_fit=d) for bucket, ask, d in zip(present, asks, fit, strict=True)
+        )
+        return Decision(state, now_us, tuple(verdicts))
+
+    def settle(
+        self,
+        usage_id: bytes,
+        used: float | None,
+        now_us: int,
+        *,
+        is_released: bool = False,
+        memory_us: int = 0,
+    ) -> bool:
+        """End a request: charge what it used, None for all it held; whether it was held. A release charges nothing."""
+        lease = self._leases.pop(usage_id, None)
+        holds = lease.holds if lease is not None else None
+        self._charge(holds or (), now_us, 0.0 if is_released else used)
+        if memory_us > 0:
+            self._leases[usage_id] = _Lease(None, now_us + memory_us)
+        return holds is not None
+
+    def _present(self, ask: Ask, now_us: int, epoch_us: int, grace_us: int) -> Bucket:
+        bucket = self.buckets.get(ask.bucket)
+        bucket = opened(ask, now_us, epoch_us) if bucket is None else refilled(changed(bucket, ask), now_us)
+        if is_returning(ask, now_us, epoch_us, grace_us):
+            return msgspec.structs.replace(bucket, level=0.0)
+        return bucket
+
+    def _take(
+        self,
+        usage_id: bytes,
+        asks: Sequence[Ask],
+        present: Sequence[Bucket],
+        granted: Sequence[bool],
+        ends_us: int,
+    ) -> list[Bucket]:
+        after = [
+            taken(bucket, ask) if is_granted else bucket
+            for bucket, ask, is_granted in zip(present, asks, granted, strict=True)
+        ]
+        for bucket, ask, is_granted in zip(after, asks, granted, strict=True):
+            if is_granted:
+                self.buckets[ask.bucket] = bucket
+        holds = [(ask.bucket, ask.hold) for ask, g in zip(asks, granted, strict=True) if g and ask.hold > 0]
+        self._leases[usage_id] = _Lease(tuple(holds), ends_us)
+        return after
+
+    def _end_leases(self, now_us: int, ends_max: int) -> None:
+        if ends_max == 0:
+            return
+        over = sorted((lease.ends_us, id_) for id_, lease in self._leases.items() if lease.ends_us <= now_us)
+        for _, usage_id in over[:ends_max]:
+            self._charge(self._leases.pop(usage_id).holds or (), now_us, None)
+
+    def _charge(self, holds: Sequence[tuple[str, float]], now_us: int, used: float | None) -> None:
+        for name, hold in holds:
+            if (bucket := self.buckets.get(name)) is not None:
+                self.buckets[name] = charged(refilled(bucket, now_us), hold, hold if used is None else used)

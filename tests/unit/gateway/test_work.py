@@ -1,0 +1,45 @@
+"""What is decided about a request is decided without waiting, and its open entry says who and what."""
+
+import msgspec
+import pytest
+
+from billing.errors import InvalidInput, NotFound
+from billing.gateway.ports import Request
+from billing.gateway.work import decide
+from billing.limits.limit import Limit
+from billing.tokens.dialects.openai import Operation
+from tests.gateway.fakes import BACKEND_ID, CALLER, KEY, NOW_US, USAGE_ID, FakeDirectory, limit, snapshot
+
+
+def request(**members: object) -> Request:
+    body = msgspec.json.encode({"model": "small", "messages": [], **members})
+    return Request(USAGE_ID, NOW_US, "POST", "/v1/chat/completions", {}, body)
+
+
+def directory(*limits: Limit) -> FakeDirectory:
+    return FakeDirectory({KEY: CALLER}, snapshot(), limits)
+
+
+def test_an_alias_is_the_model_and_its_limits_are_found() -> None:
+    work = decide(directory(limit()), request(max_tokens=7), CALLER, Operation.CHAT)
+    assert (work.model, work.limits, work.target.backend.id) == ("tiny", (limit(),), BACKEND_ID)
+    assert work.tokens_bound(1000) == len(work.request.body) // 4 + 7
+    assert work.permit is None
+
+
+def test_the_open_entry() -> None:
+    opened = decide(directory(), request(stream=True, user="u"), CALLER, Operation.CHAT).opened()
+    assert (opened.id, opened.tenant_id, opened.key_id) == (USAGE_ID, CALLER.tenant_id, CALLER.key_id)
+    assert (opened.model, opened.engine, opened.operation, opened.stream) == (
+        "tiny",
+        "llama.cpp",
+        "chat",
+        True,
+    )
+    assert (opened.end_user, opened.tags) == ("u", CALLER.tags)
+
+
+@pytest.mark.parametrize(("members", "fault"), [({"model": "other"}, NotFound), ({"n": 2}, InvalidInput)])
+def test_what_cannot_be_served_is_refused(members: dict[str, object], fault: type[Exception]) -> None:
+    with pytest.raises(fault):
+        decide(directory(), request(**members), CALLER, Operation.CHAT)
