@@ -19,6 +19,8 @@ from billing.fleet.deployment import DeploymentRequest
 from billing.fleet.service import FleetService
 from billing.infra.postgres import Database
 from billing.infra.system import new_id, now_us, random_bytes
+from billing.limits.limit import Meter
+from billing.limits.service import LimitService
 from billing.settings import Durability, GatewaySettings, Settings
 from billing.tenants.service import TenantService
 
@@ -27,6 +29,8 @@ LLAMA_CPP_MODEL = "bench-llama"
 KNOWN_TIMEOUT_S = 10.0
 RECORDED_TIMEOUT_S = 20.0
 POLL_INTERVAL_S = 0.05
+LIMIT_AMOUNT = 10**9
+"""Four limits stand, and none is ever reached."""
 
 
 class Gateway(msgspec.Struct, frozen=True):
@@ -53,7 +57,7 @@ class Gateway(msgspec.Struct, frozen=True):
 def gateway(
     data_dir: Path, engine_port: int, durability: Durability, show: Callable[[str], None]
 ) -> Iterator[Gateway]:
-    """One worker, recorder, PostgreSQL and Valkey with durable settings; a tenant, a key and two models."""
+    """One worker, recorder, PostgreSQL and Valkey with durable settings; a tenant, a key, four limits and two models."""
     settings = Settings(
         data_dir=data_dir, gateway=GatewaySettings(host=HOST, port=0, workers=1, durability=durability)
     )
@@ -78,6 +82,10 @@ async def _register(database_url: str, engine_port: int) -> str:
         fleet = FleetService(database, now_us, new_id)
         await tenants.create_tenant("bench")
         created = await tenants.create_key("bench", "load")
+        limits = LimitService(database, now_us, new_id)
+        for meter in Meter:
+            await limits.set("bench", meter, LIMIT_AMOUNT, key=created.key.prefix)
+        await limits.set("bench", Meter.REQUESTS, LIMIT_AMOUNT)
         for model, kind in ((VLLM_MODEL, "vllm"), (LLAMA_CPP_MODEL, "llama.cpp")):
             await fleet.add_backend(model, f"http://{HOST}:{engine_port}", kind)
             await fleet.add_model(model, [DeploymentRequest(model)])

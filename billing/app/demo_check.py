@@ -41,6 +41,28 @@ class Line(msgspec.Struct, frozen=True):
         return self.engine.input == self.recorded.input and 0 <= difference <= self.output_difference_max
 
 
+class Totals(msgspec.Struct, frozen=True):
+    """A tenant's tokens of a month on every surface, and what became of them on its invoice."""
+
+    tenant: str
+    records: int
+    rollup: int
+    billed: int
+    waived: int
+    review: int
+    late: int
+
+    @property
+    def invoice(self) -> int:
+        """What stands somewhere on the invoice."""
+        return self.billed + self.waived + self.review
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every surface says the same, and nothing was late (P14)."""
+        return self.records == self.rollup == self.invoice and self.late == 0
+
+
 def count_of(counters: Mapping[str, object]) -> EngineCount:
     """An engine's counters as they stand."""
     values = {

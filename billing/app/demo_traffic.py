@@ -1,5 +1,6 @@
 """The demo's traffic: what real users do, with the official client, and what goes wrong in real life."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -15,6 +16,8 @@ CHUNKS_BEFORE_KILL = 250
 """Far enough into the slow model's 350 tokens for a progress entry, and as far from its end."""
 REPEATS = 3
 HANG_UPS = 3
+OVER_LIMIT_MAX = 20
+MILLISECONDS_PER_SECOND = 1_000
 PROMPT = [
     {"role": "system", "content": "You answer in one paragraph."},
     {"role": "user", "content": "How are the tokens of an answer counted?"},
@@ -47,7 +50,7 @@ class Traffic:
     def __repr__(self) -> str:
         return f"<Traffic {len(self.sent)} sent, {len(self.surprises)} surprises>"
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the client's connections."""
         await self._client.close()
 
@@ -68,6 +71,20 @@ class Traffic:
         async with stranger:
             await self._refused(stranger, GOLDEN, 401)
         await self._refused(self._client, "no-such-model", 404)
+
+    async def limited(self) -> None:
+        """Requests until one is over the limit; then the wait that it was told, exactly, and the next is served."""
+        for _ in range(OVER_LIMIT_MAX):
+            try:
+                await self._chat()
+            except openai.RateLimitError as fault:
+                wait_s = int(fault.response.headers["retry-after-ms"]) / MILLISECONDS_PER_SECOND
+                self._show(f"  {fault.status_code} {fault.body}")
+                self._show(f"  waited {wait_s:.3f} s as Retry-After said; the next request is served")
+                await asyncio.sleep(wait_s)
+                await self._chat()
+                return
+        self.surprises.append(f"{OVER_LIMIT_MAX} requests at once stayed within the limit")
 
     async def hang_ups(self) -> list[Sent]:
         """Streams of the slow model that the client leaves after a few chunks."""

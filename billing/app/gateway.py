@@ -19,11 +19,11 @@ WORKER_MODULE = "billing.app.gateway_worker"
 
 def listen(settings: GatewaySettings) -> socket.socket:
     """The gateway's listening socket; raises ``Misconfigured`` when the address is taken or not ours."""
-    return listen_on(settings.host, settings.port)
+    return listen_on(settings.host, settings.port, "--port")
 
 
-def listen_on(host: str, port: int) -> socket.socket:
-    """A listening socket; raises ``Misconfigured`` when the address is taken or not ours."""
+def listen_on(host: str, port: int, option: str) -> socket.socket:
+    """A listening socket; raises ``Misconfigured`` naming the option when the address is taken or not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -32,7 +32,7 @@ def listen_on(host: str, port: int) -> socket.socket:
     except OSError as fault:
         listener.close()
         raise Misconfigured(
-            f"cannot listen on {host}:{port}: {fault.strerror}; choose another --port"
+            f"cannot listen on {host}:{port}: {fault.strerror}; choose another {option}"
         ) from fault
     listener.listen(BACKLOG)
     listener.setblocking(False)

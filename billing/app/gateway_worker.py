@@ -207,7 +207,7 @@ def _flushers(
     return [
         *worker_flushers(proxy.counts, closes),
         telemetry.Flusher(lambda: admission.counts, telemetry.LIMIT_DECISIONS, labels_of),
-        lambda: telemetry.DIRECTORY_AGE.set(directory.age_s()),
+        lambda: telemetry.directory_age_seconds().set(directory.age_s()),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Everything for one machine: the engines that are not given by URL, the schema, the gateway and the recorder."""
+"""Everything for one machine: the engines that are not given by URL, the schema, gateway, recorder and control."""
 
 import contextlib
 import logging
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from billing.app import control
 from billing.app.gateway import listen, workers
 from billing.app.supervisor import STOP_MARGIN_S, ChildProgram, Supervisor
 from billing.infra import migrate
@@ -51,8 +52,12 @@ class Machine(msgspec.Struct, frozen=True):
     @property
     def gateway_url(self) -> str:
         """Where clients send their requests."""
-        host = self.settings.gateway.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.gateway.port}"
+        return _url(self.settings.gateway.host, self.settings.gateway.port)
+
+    @property
+    def control_url(self) -> str:
+        """Where operators look: the page, and the admin API below it."""
+        return _url(self.settings.control.host, self.settings.control.port)
 
     def tick(self) -> None:
         """Start again whatever has died; call it often, from the main thread."""
@@ -66,10 +71,11 @@ class Machine(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
-    """Start everything, hand it over, stop everything in order: gateway, recorder, engines."""
+    """Start everything, hand it over, stop everything in order: gateway and control, recorder, engines."""
     make_data_folder(settings.data_dir)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings.gateway))
+        control_listener = stack.enter_context(control.listen(settings.control, "--control-port"))
         postgres = None if settings.database_url else stack.enter_context(EmbeddedPostgres(settings.data_dir))
         valkey = None if settings.redis_url else stack.enter_context(EmbeddedValkey(settings.data_dir))
         database_url = postgres.url if postgres else settings.database_url or ""
@@ -82,10 +88,12 @@ def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
             database_url=database_url,
             redis_url=valkey.url if valkey else settings.redis_url,
             gateway=msgspec.structs.replace(settings.gateway, port=listener.getsockname()[1]),
+            control=msgspec.structs.replace(settings.control, port=control_listener.getsockname()[1]),
         )
         phases.done("schema is up to date")
         programs = [
             *workers(complete.gateway, listener),
+            control.control_program(control_listener),
             ChildProgram("recorder", RECORDER_MODULE, stop_order=1),
         ]
         log_dir = complete.data_dir / LOG_FOLDER
@@ -98,7 +106,12 @@ def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
             finally:
                 # While the workers finish what they serve, nobody would take a new connection from the queue.
                 listener.close()
+                control_listener.close()
                 supervisor.stop(complete.gateway.drain_on_stop_s + STOP_MARGIN_S)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 @contextlib.contextmanager

@@ -6,8 +6,10 @@ import gc
 import logging
 import signal
 
+from billing.app.recorder_metrics import recorder_flushers
 from billing.clock import Clock
 from billing.errors import Unavailable
+from billing.infra import telemetry
 from billing.infra.postgres import Database
 from billing.metering.service import Recorder
 from billing.settings import Settings
@@ -16,6 +18,8 @@ GARBAGE_THRESHOLDS = (100_000, 10, 10)
 """A batch makes tens of thousands of values and no cycles: with Python's own thresholds, looking for cycles took 9 of
 32 µs a record."""
 REST_MAX_S = 3.0
+COUNT_INTERVAL_S = 2.0
+"""How often metrics are brought up to date; the sizes of the spools' files are asked for each time."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger(__name__)
@@ -32,12 +36,18 @@ async def run(settings: Settings, database: Database, clock: Clock, host: str) -
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     recorder = Recorder(database, settings.spool_dir, settings, clock, host)
+    telemetry.UP.labels("recorder").set(1)
+    counting = asyncio.create_task(
+        telemetry.keep_flushing(recorder_flushers(recorder, settings.spool_dir), COUNT_INTERVAL_S)
+    )
     try:
         await ship_until(stop, recorder, settings)
         await ship_rest(recorder)
     finally:
         for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
         recorder.close()
         _log.info("stopped: %r", recorder)
 

@@ -56,10 +56,17 @@ class Served(msgspec.Struct, frozen=True):
     embeds: bool = False
 
 
-def main(settings: Settings, show: Callable[[str], None], backends: Sequence[str] = ()) -> None:
+def main(
+    settings: Settings,
+    show: Callable[[str], None],
+    backends: Sequence[str] = (),
+    *,
+    admin_token: str | None = None,
+) -> None:
     """Run the machine until SIGTERM or SIGINT. ``show`` receives the lines meant for the operator.
 
     ``backends`` are the addresses of model servers; without any, the usual ports of this machine are looked at.
+    ``admin_token`` is one that was made for this start, to be shown this once.
     """
     log.set_up(logging.WARNING)
     phases = Phases(show)
@@ -69,12 +76,23 @@ def main(settings: Settings, show: Callable[[str], None], backends: Sequence[str
         phases.done(
             f"gateway answers on {running.gateway_url}/v1 with {running.settings.gateway.workers} workers"
         )
+        phases.done(sign_in(running, admin_token))
         uvloop.run(_welcome(running, backends, phases, show))
         show("Ctrl-C stops everything.")
         while not stop.received:
             time.sleep(POLL_INTERVAL_S)
             running.tick()
         show("stopping")
+
+
+def sign_in(running: Machine, admin_token: str | None) -> str:
+    """Where the page is, and a link that signs in with a token just made; a fragment never reaches a log."""
+    if admin_token is None:
+        return f"the page is on {running.control_url}, the admin API on {running.control_url}/api/docs"
+    return (
+        f"the page is on {running.control_url}/login#token={admin_token}\n"
+        f"          admin token, shown this once: {admin_token}"
+    )
 
 
 async def _welcome(

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,7 +13,7 @@ from billing.cli import output
 from billing.cli.context import Context
 from billing.errors import InvalidInput
 from billing.fleet.backend import check_url
-from billing.settings import Durability, GatewaySettings, Settings, check
+from billing.settings import ControlSettings, Durability, GatewaySettings, Settings, check
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -46,6 +47,36 @@ def gateway_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def machine_options(command: Command) -> Command:
+    """Where everything of one machine listens."""
+    control_port = click.option(
+        "--control-port",
+        type=click.IntRange(0, 65_535),
+        default=ControlSettings().port,
+        show_default=True,
+        help="Port of the page and the admin API; 0 picks one.",
+    )
+    return gateway_options(control_port(command))
+
+
+def machine_settings(
+    context: Context, control_port: int, options: dict[str, Any], *, data_dir: Path | None = None
+) -> tuple[Settings, str | None]:
+    """The settings of one machine with its admin token's hash, and the token if this call made it.
+
+    A token in the environment is used as it is. ``data_dir`` is a folder whose token is made anew at every start.
+    """
+    from billing.cli.control import admin_token, new_admin_token
+
+    settings = settings_of(context.settings, **options)
+    control = msgspec.structs.replace(settings.control, port=control_port)
+    settings = msgspec.structs.replace(settings, control=control)
+    if settings.admin_token_hash is not None:
+        return settings, None
+    made, hashed = admin_token(settings.data_dir) if data_dir is None else new_admin_token(data_dir)
+    return msgspec.structs.replace(settings, admin_token_hash=hashed), made
 
 
 def settings_of(settings: Settings, *, workers: int, host: str, port: int, durability: str) -> Settings:
@@ -99,9 +130,9 @@ def addresses_of(backends: Sequence[str]) -> list[str]:
     multiple=True,
     help="A model server to bill for, http://host:port; may repeat. Without it the usual ports are looked at.",
 )
-@gateway_options
+@machine_options
 @click.pass_obj
-def up(context: Context, /, backends: tuple[str, ...], **options: Any) -> None:
+def up(context: Context, /, backends: tuple[str, ...], control_port: int, **options: Any) -> None:
     """Run everything on this machine until Ctrl-C, on loopback.
 
     Postgres and Valkey are brought along unless DATABASE_URL and REDIS_URL name others. Model servers on the ports
@@ -109,17 +140,21 @@ def up(context: Context, /, backends: tuple[str, ...], **options: Any) -> None:
     """
     from billing.app import up as process
 
-    process.main(settings_of(context.settings, **options), output.lines, addresses_of(backends))
+    addresses = addresses_of(backends)
+    settings, admin_token = machine_settings(context, control_port, options)
+    process.main(settings, output.lines, addresses, admin_token=admin_token)
 
 
 @click.command("demo")
 @click.option(
     "--once", is_flag=True, help="End after the report, with exit code 0 only if everything agreed."
 )
-@gateway_options
+@machine_options
 @click.pass_obj
-def demo(context: Context, /, once: bool, **options: Any) -> None:
-    """Show the product with a real model server: traffic, counts, a killed worker, an invoice."""
+def demo(context: Context, /, once: bool, control_port: int, **options: Any) -> None:
+    """Show the product with a real model server: traffic, counts, a limit, a killed worker, two invoices."""
     from billing.app import demo as process
 
-    sys.exit(process.main(settings_of(context.settings, **options), once=once, show=output.lines))
+    folder = context.settings.data_dir / process.DATA_FOLDER
+    settings, admin_token = machine_settings(context, control_port, options, data_dir=folder)
+    sys.exit(process.main(settings, once=once, show=output.lines, admin_token=admin_token))

@@ -91,6 +91,15 @@ class Journal:
         """How many results wait for a batch. A cursor that would move over open entries alone is not worth a commit."""
         return len(self._records) + len(self._rejected)
 
+    @property
+    def oldest_open_us(self) -> int | None:
+        """The arrival of the oldest request that is open, from its id; None when none is.
+
+        Entries that were carried forward stand out of order, so all are looked at, by their integers: 40 ns each.
+        """
+        oldest = min((usage_id.int for usage_id in self._opens), default=None)
+        return None if oldest is None else (oldest >> 80) * 1_000
+
     def feed(self, found: Framed | Damage) -> None:
         """Take the next thing found in the spool; what is shipped already only brings the open requests up to date."""
         is_new = found.start >= self._cursor.shipped_through

@@ -79,7 +79,18 @@ _REGISTER = """
 INSERT INTO spool (id, host, registered_at) SELECT id, $2, $3 FROM unnest($1::uuid[]) AS found (id)
 ON CONFLICT (id) DO NOTHING
 """
-_SPOOL_COLUMNS = "id, host, shipped_through, oldest_open, registered_at, closed_at"
+_SPOOL_COLUMNS = "id, host, shipped_through, oldest_open, registered_at, closed_at, recorded_through"
+# Two recorders may look at the same spools: whoever moved the cursor knows more, and whoever is at it says so itself.
+_THROUGH = """
+WITH seen AS (
+  SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+    AS seen (id, shipped_through, oldest_open, moment)
+), locked AS (
+  SELECT spool.id, moment FROM spool JOIN seen USING (id, shipped_through, oldest_open)
+  WHERE closed_at IS NULL FOR UPDATE OF spool SKIP LOCKED
+)
+UPDATE spool SET recorded_through = greatest(recorded_through, moment) FROM locked WHERE spool.id = locked.id
+"""
 _COVERED = """
 SELECT pg_get_expr(child.relpartbound, child.oid) FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
 WHERE inhparent = 'usage_record'::regclass
@@ -120,17 +131,50 @@ async def cursor_lock(connection: Connection, spool_id: UUID) -> Cursor | None:
         return Cursor(row["shipped_through"], row["oldest_open"]) if row else None
 
 
-async def cursor_move(connection: Connection, spool_id: UUID, cursor: Cursor, closed_us: int | None) -> None:
-    """Say how far a spool is recorded, and when it was recorded to its end."""
-    closed_at = None if closed_us is None else to_datetime(closed_us)
+async def spools_behind(connection: Connection, through_us: int, rows_max: int) -> list[SpoolRow]:
+    """The spools of every host that may hold requests from before an instant and are not recorded, the furthest first."""
+    async with _session(connection) as session:
+        rows = await session.fetch(
+            f"SELECT {_SPOOL_COLUMNS} FROM spool WHERE closed_at IS NULL "  # noqa: S608 - own names
+            "AND (recorded_through < $1) IS NOT FALSE ORDER BY recorded_through NULLS FIRST, id LIMIT $2",
+            to_datetime(through_us),
+            rows_max,
+        )
+        return [_spool_row(row) for row in rows]
+
+
+async def cursor_move(
+    connection: Connection, spool_id: UUID, cursor: Cursor, closed_us: int | None, through_us: int | None
+) -> None:
+    """Say how far a spool is recorded, when it was recorded to its end, and through which arrivals if that is known."""
     async with _session(connection) as session:
         await session.execute(
-            "UPDATE spool SET shipped_through = $2, oldest_open = $3, closed_at = $4 WHERE id = $1",
+            "UPDATE spool SET shipped_through = $2, oldest_open = $3, closed_at = $4, "
+            "recorded_through = greatest(recorded_through, $5) WHERE id = $1",
             spool_id,
             cursor.shipped_through,
             cursor.oldest_open,
-            closed_at,
+            _moment(closed_us),
+            _moment(through_us),
         )
+
+
+async def through_move(connection: Connection, seen: Sequence[tuple[UUID, Cursor, int]]) -> None:
+    """Say through which arrivals spools are recorded whose cursors are still where they were seen; never back."""
+    columns = (
+        [spool_id for spool_id, _, _ in seen],
+        [cursor.shipped_through for _, cursor, _ in seen],
+        [cursor.oldest_open for _, cursor, _ in seen],
+        [to_datetime(through_us) for _, _, through_us in seen],
+    )
+    async with _session(connection) as session:
+        await session.execute(_THROUGH, *columns)
+
+
+async def collection_lock(connection: Connection, tenant_id: UUID) -> None:
+    """Keep recorders from reading the tenant's collection until the transaction ends, and wait for those that have."""
+    async with _session(connection) as session:
+        await session.execute("SELECT pg_advisory_xact_lock($1)", lock_key(tenant_id))
 
 
 async def collections_read(connection: Connection, tenant_ids: Sequence[UUID]) -> dict[UUID, int]:
@@ -232,29 +276,54 @@ async def record_by_id(connection: Connection, usage_id: UUID) -> StoredRecord |
         return _stored(row) if row else None
 
 
-async def records_recent(connection: Connection, tenant_id: UUID | None, limit: int) -> list[StoredRecord]:
-    """The latest records by arrival, of one tenant or of all; at most 1,000."""
+async def records_recent(
+    connection: Connection,
+    tenant_id: UUID | None,
+    limit: int,
+    *,
+    model: str | None = None,
+    before: UUID | None = None,
+) -> list[StoredRecord]:
+    """The latest records by arrival, of one tenant or of all, of a model, before an id; at most 1,000."""
+    wanted = {"tenant_id =": tenant_id, "model =": model, "id <": before}
+    values = [value for value in wanted.values() if value is not None]
+    present = [test for test, value in wanted.items() if value is not None]
+    tests = " AND ".join(f"{test} ${number}" for number, test in enumerate(present, 2))
     async with _session(connection) as session:
         rows = await session.fetch(
-            "SELECT * FROM usage_record WHERE $1::uuid IS NULL OR tenant_id = $1 ORDER BY id DESC LIMIT $2",
-            tenant_id,
+            f"SELECT * FROM usage_record {'WHERE ' * bool(tests)}{tests} ORDER BY id DESC LIMIT $1",  # noqa: S608 - this function's own words
             max(0, min(limit, RECENT_MAX)),
+            *values,
         )
         return [_stored(row) for row in rows]
 
 
 async def rollup_totals(
-    connection: Connection, tenant_id: UUID, start_us: int, end_us: int
+    connection: Connection, tenant_id: UUID, start_us: int, end_us: int, *, collection_max: int | None = None
 ) -> list[RollupRow]:
-    """A tenant's rollup rows of the buckets in ``[start, end)``, in key order."""
+    """A tenant's rollup rows of the buckets in ``[start, end)``, in key order; with ``collection_max`` those of a close."""
     async with _session(connection) as session:
         rows = await session.fetch(
-            f"SELECT * FROM usage_rollup WHERE tenant_id = $1 AND bucket >= $2 AND bucket < $3 ORDER BY {_ROLLUP_KEY}",  # noqa: S608 - own names
+            "SELECT * FROM usage_rollup WHERE tenant_id = $1 AND bucket >= $2 AND bucket < $3 "  # noqa: S608 - own names
+            f"AND ($4::integer IS NULL OR collection <= $4) ORDER BY {_ROLLUP_KEY}",
+            tenant_id,
+            to_datetime(start_us),
+            to_datetime(end_us),
+            collection_max,
+        )
+        return [_rollup_row(row) for row in rows]
+
+
+async def rollup_exists(connection: Connection, tenant_id: UUID, start_us: int, end_us: int) -> bool:
+    """Whether a tenant used anything in ``[start, end)``."""
+    async with _session(connection) as session:
+        found: bool = await session.fetchval(
+            "SELECT EXISTS (SELECT FROM usage_rollup WHERE tenant_id = $1 AND bucket >= $2 AND bucket < $3)",
             tenant_id,
             to_datetime(start_us),
             to_datetime(end_us),
         )
-        return [_rollup_row(row) for row in rows]
+        return found
 
 
 def is_of_a_row(fault: BaseException) -> bool:
@@ -299,6 +368,7 @@ def _spool_row(row: Any) -> SpoolRow:
         cursor=Cursor(row["shipped_through"], row["oldest_open"]),
         registered_us=from_datetime(row["registered_at"]),
         closed_us=_instant(row["closed_at"]),
+        recorded_through_us=_instant(row["recorded_through"]),
     )
 
 
@@ -319,3 +389,7 @@ def _rollup_row(row: Any) -> RollupRow:
 
 def _instant(moment: datetime | None) -> int | None:
     return None if moment is None else from_datetime(moment)
+
+
+def _moment(instant_us: int | None) -> datetime | None:
+    return None if instant_us is None else to_datetime(instant_us)

@@ -8,13 +8,17 @@ from billing.metering.journal import Cursor
 
 
 class SpoolRow(msgspec.Struct, frozen=True):
-    """A registered spool and how far it is recorded. Instants are microseconds since the epoch."""
+    """A registered spool and how far it is recorded. Instants are microseconds since the epoch.
+
+    Every request that arrived before ``recorded_through_us`` has its record; None while nobody has looked.
+    """
 
     id: UUID
     host: str
     cursor: Cursor
     registered_us: int
     closed_us: int | None
+    recorded_through_us: int | None = None
 
 
 class StoredCount(msgspec.Struct, frozen=True):

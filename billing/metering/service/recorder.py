@@ -33,6 +33,8 @@ BATCHES_PER_TURN_MAX = 8
 """Batches that one spool ships before the others and the housekeeping have their turn."""
 REFRESH_INTERVAL_S = 30
 """How often the cursors of finished spools are compared: a database restored from a backup knows less than the files."""
+THROUGH_INTERVAL_S = 1
+"""How often idle spools say through which arrivals they are recorded: a close waits for it."""
 PARTITIONS_INTERVAL_S = 24 * 3600
 PARTITIONS_RETRY_S = 60
 
@@ -70,12 +72,21 @@ class _Spool:
         self.is_dead = False
         self.is_closed = False
         self.is_unreadable = False
+        self.read_us: int | None = None
+        """Just before the read began that reached the end of what was written, if all of that is shipped."""
 
     def load(self, row: SpoolRow) -> None:
         """Start again from what the database says."""
         self.cursor = row.cursor
         self.is_closed = row.closed_us is not None
         self.journal = None if self.is_closed else Journal(self.id, row.cursor)
+
+    def through_us(self, read_us: int | None) -> int | None:
+        """The instant before which every request has its record, when all that was written at ``read_us`` is shipped."""
+        if read_us is None or self.journal is None:
+            return None
+        oldest_us = self.journal.oldest_open_us
+        return read_us if oldest_us is None else min(read_us, oldest_us)
 
     def kept(self) -> Kept:
         """What may be removed of it."""
@@ -84,6 +95,7 @@ class _Spool:
     def forget(self) -> None:
         """Throw away what is in memory: the cursor says where to read on."""
         self.journal = None
+        self.read_us = None
         self.waiting.clear()
         self.reader.close()
 
@@ -118,6 +130,7 @@ class Recorder:
         self._refresh_due_us = 0
         self._housekeeper = Housekeeper(settings.spool)
         self._partitions_due_us = 0
+        self._through_due_us = 0
 
     def __repr__(self) -> str:
         active = sum(not spool.is_closed for spool in self._spools.values())
@@ -136,6 +149,7 @@ class Recorder:
             await self._keep_partitions()
             active = [spool for spool in self._spools.values() if not spool.is_closed]
             results = await asyncio.gather(*map(self._drain, active), return_exceptions=True)
+            results += await asyncio.gather(self._keep_through(), return_exceptions=True)
         finally:
             # Also while Postgres is away: what is recorded must not take room from what is not.
             kept = [spool.kept() for spool in self._spools.values()]
@@ -186,6 +200,25 @@ class Recorder:
             _log.warning("partitions could not be made, next try in %d s: %s", delay_s, fault)
         self._partitions_due_us = now_us + delay_s * MICROSECONDS_PER_SECOND
 
+    async def _keep_through(self) -> int:
+        """Say for idle spools through which arrivals they are recorded: one statement for all of this host; no records."""
+        now_us = self._clock()
+        if now_us < self._through_due_us:
+            return 0
+        self._through_due_us = now_us + THROUGH_INTERVAL_S * MICROSECONDS_PER_SECOND
+        looked = [
+            (spool.id, spool.cursor, spool.through_us(spool.read_us)) for spool in self._spools.values()
+        ]
+        seen = [
+            (spool_id, cursor, through_us)
+            for spool_id, cursor, through_us in looked
+            if through_us is not None
+        ]
+        if seen:
+            async with self._database.transaction() as connection:
+                await store.through_move(connection, seen)
+        return 0
+
     async def _drain(self, spool: _Spool) -> int:
         """Ship what one spool holds; its trouble is its own."""
         async with self._slots:
@@ -216,11 +249,14 @@ class Recorder:
     async def _drain_batches(self, spool: _Spool) -> int:
         shipped = 0
         for _ in range(BATCHES_PER_TURN_MAX):
+            read_us = self._clock()
             batch, is_full = await self._next_batch(spool)
-            if batch is None:
-                return shipped
-            shipped += await self._ship(spool, batch)
-            if batch.is_last or not is_full:
+            # Of a full batch it is not known whether it was all.
+            at_end_us = None if is_full else read_us
+            if batch is not None:
+                shipped += await self._ship(spool, batch, spool.through_us(at_end_us))
+            spool.read_us = at_end_us
+            if batch is None or batch.is_last or not is_full:
                 return shipped
         self.has_backlog = True
         return shipped
@@ -256,14 +292,15 @@ class Recorder:
             journal.feed(found)
         return False
 
-    async def _ship(self, spool: _Spool, batch: Batch) -> int:
+    async def _ship(self, spool: _Spool, batch: Batch, through_us: int | None) -> int:
         """Record a batch and move the cursor in one transaction. Raises ``CursorMovedError`` when it is not where we left it."""
         now_us = self._clock()
         async with self._database.transaction() as connection:
             if await store.cursor_lock(connection, spool.id) != batch.before:
                 raise CursorMovedError
             recorded = await self._record(connection, spool.id, batch, now_us)
-            await store.cursor_move(connection, spool.id, batch.after, now_us if batch.is_last else None)
+            closed_us = now_us if batch.is_last else None
+            await store.cursor_move(connection, spool.id, batch.after, closed_us, through_us)
         self._count(recorded, batch)
         spool.cursor = batch.after
         if batch.is_last:

@@ -1,0 +1,150 @@
+"""The control process: the admin API, its documentation, health and metrics, as a Litestar application under uvicorn."""
+
+import argparse
+import logging
+import signal
+import socket
+from importlib.metadata import version
+
+import uvicorn
+import uvloop
+from litestar import Litestar, Response, Router, get
+from litestar.types import ControllerRouterHandler
+
+from billing.admin.api import admin_router
+from billing.admin.documentation import asset, openapi_config, openapi_document
+from billing.admin.faults import Faults
+from billing.admin.headers import secure
+from billing.admin.operator import token_guard
+from billing.admin.services import services_provider
+from billing.app.supervisor import read_settings
+from billing.errors import BillingError, Misconfigured
+from billing.gateway.protocol import limited_protocol
+from billing.infra import log, migrate, telemetry
+from billing.infra.postgres import Database
+from billing.infra.system import new_id, now_us, random_bytes
+from billing.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+CONNECTIONS_MAX = 512
+HEADER_BYTES_MAX = 32 * 1024
+HEAD_TIMEOUT_S = 15.0
+KEEP_ALIVE_S = 30
+DRAIN_ON_STOP_S = 5
+READINESS_POOL_SIZE = 1
+
+
+def application(database: Database, owner: Database, settings: Settings) -> Litestar:
+    """The application of the control process.
+
+    ``database`` works under the role ``control``; ``owner`` as the address's own user, who may read the schema's
+    revision.
+    """
+    services_of = services_provider(database, now_us, new_id, random_bytes)
+    routers: list[ControllerRouterHandler] = [
+        admin_router(services_of, settings.admin_token_hash),
+        openapi_document,
+        asset,
+        healthz,
+        _readiness(owner),
+        _metrics(settings),
+    ]
+    # Further routers of this process (its pages) are added to the list above and have guards of their own.
+    return Litestar(
+        route_handlers=routers,
+        exception_handlers=Faults(new_id).handlers,
+        before_send=[secure],
+        openapi_config=openapi_config(version("gpu-billing")),
+        request_max_body_size=settings.control.request_body_bytes_max,
+        logging_config=None,
+    )
+
+
+@get("/healthz", include_in_schema=False, sync_to_thread=False)
+def healthz() -> dict[str, str]:
+    """This process runs."""
+    return {"status": "ok"}
+
+
+def _readiness(owner: Database) -> ControllerRouterHandler:
+    wanted = migrate.head()
+
+    @get("/readyz", include_in_schema=False)
+    async def readyz() -> Response[dict[str, str | None]]:
+        """This process may be sent requests: Postgres answers and has the schema of this program."""
+        try:
+            async with owner.transaction() as connection:
+                found = await migrate.revision_of(connection)
+        except BillingError as fault:
+            # Anybody may ask here: addresses and reasons are for the log.
+            _log.warning("not ready: %s", fault)
+            return Response({"status": "Postgres does not answer"}, status_code=503)
+        status = "ready" if found == wanted else "the database has another schema: run `billing migrate`"
+        return Response(
+            {"status": status, "schema": found, "schema_wanted": wanted},
+            status_code=200 if found == wanted else 503,
+        )
+
+    return readyz
+
+
+def _metrics(settings: Settings) -> Router:
+    @get("/metrics", include_in_schema=False, media_type=telemetry.CONTENT_TYPE, sync_to_thread=True)
+    def metrics() -> bytes:
+        """The metrics of every process of this machine."""
+        return telemetry.exposition(settings.metrics_dir)
+
+    return Router("/", route_handlers=[metrics], guards=[token_guard(settings.admin_token_hash)])
+
+
+async def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve until SIGTERM."""
+    if settings.database_url is None:
+        raise Misconfigured("the control process needs DATABASE_URL")
+    database = Database(settings.database_url, role="control")
+    owner = Database(settings.database_url, pool_size=READINESS_POOL_SIZE)
+    telemetry.UP.labels("control").set(1)
+    try:
+        await _server(application(database, owner, settings)).serve(sockets=[listener])
+    finally:
+        await owner.close()
+        await database.close()
+        _log.info("control ended")
+
+
+def _server(app: Litestar) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        http=limited_protocol(HEADER_BYTES_MAX, HEAD_TIMEOUT_S),
+        limit_concurrency=CONNECTIONS_MAX,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here looks at the caller's address
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_ON_STOP_S,
+    )
+    return uvicorn.Server(config)
+
+
+def main() -> None:
+    """Entry of the process: settings and the listening socket come as file descriptors."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--settings-fd", type=int, required=True)
+    arguments.add_argument("--socket-fd", type=int, required=True)
+    given = arguments.parse_args()
+    log.set_up()
+    settings = read_settings(given.settings_fd)
+    # uvicorn takes these signals while it serves, and raises them once more when it has ended.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    with socket.socket(fileno=given.socket_fd) as listener:
+        listener.setblocking(False)
+        uvloop.run(serve(settings, listener))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Sums over what was recorded, of one tenant or of all, for surfaces that show how things stand."""
