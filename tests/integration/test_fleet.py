@@ -113,3 +113,40 @@ async def test_of_two_models_added_at_once_one_gets_the_alias(service: FleetServ
     results = await asyncio.gather(*attempts, return_exceptions=True)
     assert sorted(type(result).__name__ for result in results) == ["Conflict"] * 3 + ["ListedModel"]
     assert len(await service.list_models(10)) == 1
+
+
+async def test_an_archived_backend_answers_nothing_until_it_is_put_again(
+    service: FleetService, migrated_url: str
+) -> None:
+    made = await service.add_backend("a", URL, "vllm")
+    archived = await service.archive_backend("a")
+    assert (archived.id, archived.archived_at_us) == (made.id, NOW)
+    assert await service.archive_backend("a") == archived == await service.backend("a")
+    (row,) = await ask(migrated_url, "SELECT version FROM backend")
+    assert row["version"] == (await ask(migrated_url, "SELECT version FROM directory_version"))[0][0]
+    assert (await service.put_backend("a", URL, "vllm")).archived_at_us is None
+    with pytest.raises(NotFound, match="there is no backend 'b'"):
+        await service.archive_backend("b")
+
+
+async def test_an_archived_model_keeps_its_names_and_takes_no_deployment(service: FleetService) -> None:
+    for name in ("a", "b"):
+        await service.add_backend(name, URL, "vllm")
+    await service.add_model("llama", [DeploymentRequest("a")], aliases=["best"])
+    archived = await service.archive_model("llama")
+    assert archived.model.archived_at_us == NOW
+    assert await service.archive_model("llama") == archived == await service.model("llama")
+    with pytest.raises(Conflict, match="model llama is archived"):
+        await service.deploy("llama", DeploymentRequest("b"))
+    with pytest.raises(Conflict, match="best belongs to model llama already"):
+        await service.add_model("best", [DeploymentRequest("a")])
+    with pytest.raises(NotFound, match="there is no model 'mistral'"):
+        await service.archive_model("mistral")
+
+
+async def test_lists_go_on_after_a_name(service: FleetService) -> None:
+    for name in ("a", "b", "c"):
+        await service.add_backend(name, URL, "vllm")
+        await service.add_model(f"m-{name}", [DeploymentRequest(name)])
+    assert [backend.name for backend in await service.list_backends(2, "a")] == ["b", "c"]
+    assert [listed.model.name for listed in await service.list_models(1, "m-a")] == ["m-b"]

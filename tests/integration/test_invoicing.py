@@ -10,6 +10,7 @@ from billing.errors import InvalidInput, NotFound
 from billing.fleet.service import FleetService
 from billing.infra.postgres import Database
 from billing.infra.system import random_bytes
+from billing.infra.zones import zone_of
 from billing.invoicing.service import InvoicingService
 from billing.metering.event import UsageRecord
 from billing.pricing.billable import Disposition
@@ -49,7 +50,7 @@ class House:
         self.tenants = TenantService(database, lambda: NOW, id_maker(), random_bytes)
         self.fleet = FleetService(database, lambda: NOW, id_maker(1))
         self.pricing = PricingService(database, lambda: NOW, id_maker(2))
-        self.invoicing = InvoicingService(database, lambda: NOW)
+        self.invoicing = InvoicingService(database, lambda: NOW, id_maker(3), zone_of)
 
     async def furnish(self) -> None:
         self.tenant = await self.tenants.create_tenant("acme", "Acme Inference Ltd")
@@ -104,7 +105,7 @@ async def priced(house: House) -> House:
 async def test_acme_s_preview_equals_what_was_calculated_by_hand(priced: House) -> None:
     preview = await priced.invoicing.preview("acme")
     lines = [
-        (each.version, each.model, each.component.value, each.quantity, each.amount)
+        (each.version, each.model, each.component, each.quantity, each.amount)
         for each in preview.draft.billed.lines
     ]
     assert lines == [

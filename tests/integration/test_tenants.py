@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from billing.errors import Conflict, InvalidInput, NotFound
@@ -12,7 +13,7 @@ from billing.infra.system import random_bytes
 from billing.tenants import api_key, store
 from billing.tenants.api_key import KeyState
 from billing.tenants.service import TenantService
-from billing.tenants.tenant import Tenant
+from billing.tenants.tenant import Tenant, TenantStatus
 from tests.invoice_kit import at
 from tests.metering_kit import ask, id_maker
 
@@ -51,6 +52,33 @@ async def test_tenants_are_listed_by_slug_as_far_as_asked_for(service: TenantSer
         await service.create_tenant(slug)
     assert [tenant.slug for tenant in await service.list_tenants(10)] == ["acme", "globex", "initech"]
     assert [tenant.slug for tenant in await service.list_tenants(2)] == ["acme", "globex"]
+
+
+async def test_a_tenant_keeps_what_is_not_changed(service: TenantService, migrated_url: str) -> None:
+    made = await service.create_tenant("acme", timezone="Asia/Kolkata")
+    before = await version(migrated_url)
+    changed = await service.change_tenant("acme", name="Acme Ltd", status=TenantStatus.SUSPENDED)
+    assert changed == await service.tenant("acme")
+    assert (changed.name, changed.timezone, changed.status) == ("Acme Ltd", "Asia/Kolkata", TenantStatus.SUSPENDED)
+    assert await version(migrated_url) == before + 1
+    assert (await service.change_tenant("acme", timezone="UTC")).timezone == "UTC"
+    assert await service.change_tenant("acme", timezone="UTC") == msgspec.structs.replace(
+        made, name="Acme Ltd", timezone="UTC", status=TenantStatus.SUSPENDED
+    )
+    assert await version(migrated_url) == before + 2
+
+
+@pytest.mark.parametrize("name", ["asia/kolkata", "../../etc/passwd", "", "localtime", "GMT+25", "Asia/Kolkata\n"])
+async def test_a_zone_that_the_database_does_not_have_is_refused(service: TenantService, name: str) -> None:
+    with pytest.raises(InvalidInput, match="is not the name of a time zone; write for example Europe/Berlin"):
+        await service.create_tenant("acme", timezone=name)
+    assert await service.list_tenants(1) == []
+
+
+async def test_tenants_are_listed_in_pages(service: TenantService) -> None:
+    for slug in ("globex", "acme", "initech"):
+        await service.create_tenant(slug)
+    assert [tenant.slug for tenant in await service.list_tenants(2, "acme")] == ["globex", "initech"]
 
 
 async def test_a_bad_slug_reaches_no_database(service: TenantService) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
-from billing.cli.processes import settings_of
-from billing.errors import Misconfigured
+from billing.cli.processes import addresses_of, settings_of
+from billing.errors import InvalidInput, Misconfigured
 from billing.settings import Durability, Settings
 
 
@@ -17,3 +17,11 @@ def test_options_that_make_no_sense_are_refused_before_anything_starts() -> None
         Misconfigured, match="workers must be 1 to 64, got 0; port must be 0 to 65535, got 70000"
     ):
         settings_of(Settings(), workers=0, host="::1", port=70_000, durability="before_reply")
+
+
+def test_addresses_of_model_servers_are_taken_once_each_and_checked_before_anything_starts() -> None:
+    assert addresses_of(["http://gpu-7:8000/", "http://gpu-7:8000"]) == ["http://gpu-7:8000"]
+    with pytest.raises(InvalidInput, match="--backend: leave out the final /v1"):
+        addresses_of(["http://gpu-7:8000/v1"])
+    with pytest.raises(InvalidInput, match="--backend: at most 16 addresses, got 17"):
+        addresses_of([f"http://gpu-{number}:8000" for number in range(17)])

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from billing.directory.caller import ApiKey, Backend, Caller, Deployment, Model, Project, Target, Tenant
-from billing.directory.snapshot import FORMAT, Changes, Snapshot, decode, encode
+from billing.directory.snapshot import CALLERS_MAX, FORMAT, Changes, Snapshot, decode, encode
 from billing.errors import Forbidden, NotFound, Unauthenticated
+from billing.limits.limit import Enforce, Limit, Meter, OnFailure
 
 NOW_US = 1_795_500_000_000_000
 TENANT = Tenant(UUID(int=1), "acme", "active", version=1)
@@ -19,6 +20,20 @@ BACKEND = Backend(
 )
 MODEL = Model(UUID(int=5), "tiny", ("small", "acme/tiny"), archived=False, created_us=NOW_US, version=1)
 PLACE = Deployment(UUID(int=6), MODEL.id, BACKEND.id, "weights", 1, 0, archived=False, version=1)
+LIMIT = Limit(
+    UUID(int=7),
+    TENANT.id,
+    None,
+    None,
+    None,
+    Meter.REQUESTS,
+    50,
+    60,
+    None,
+    Enforce.ENFORCED,
+    OnFailure.CLOSED,
+    NOW_US,
+)
 ALL = Changes(
     version=7,
     tenants=(TENANT,),
@@ -27,6 +42,7 @@ ALL = Changes(
     backends=(BACKEND,),
     models=(MODEL,),
     deployments=(PLACE,),
+    limits=(LIMIT,),
 )
 
 
@@ -191,6 +207,65 @@ def test_models_that_something_serves_are_listed_once_by_name() -> None:
     place = changed(PLACE, id=UUID(int=70), model_id=first.id)
     snapshot = made(changed(ALL, models=(MODEL, idle, first), deployments=(PLACE, place)))
     assert snapshot.models() == [first, MODEL]
+
+
+CALLER = Caller(TENANT.id, "acme", PROJECT.id, KEY.id, {})
+
+
+def test_limits_of_tenant_project_and_key_for_the_model_or_for_all_count() -> None:
+    others = (
+        {"tenant_id": UUID(int=99)},
+        {"project_id": UUID(int=99)},
+        {"key_id": UUID(int=99)},
+        {"model": "other"},
+    )
+    own = (
+        {"key_id": KEY.id, "model": "tiny"},
+        {"project_id": PROJECT.id},
+        {"model": "tiny"},
+        {"key_id": KEY.id},
+    )
+    rows = [changed(LIMIT, id=UUID(int=70 + number), **each) for number, each in enumerate((*others, *own))]
+    snapshot = made(changed(ALL, limits=(LIMIT, *rows)))
+    for _ in range(2):
+        assert [limit.id.int for limit in snapshot.limits(CALLER, "tiny")] == [7, 76, 75, 74, 77]
+        assert [limit.id.int for limit in snapshot.limits(CALLER, "large")] == [7, 75, 77]
+    assert [
+        limit.id.int
+        for limit in snapshot.limits(changed(CALLER, project_id=None, key_id=UUID(int=4)), "tiny")
+    ] == [7, 76]
+
+
+def test_a_tenant_without_limits_has_none() -> None:
+    assert made(changed(ALL, limits=())).limits(CALLER, "tiny") == ()
+    assert made().limits(changed(CALLER, tenant_id=UUID(int=99)), "tiny") == ()
+
+
+def test_a_changed_limit_counts_at_once_and_an_archived_one_no_more() -> None:
+    snapshot = made()
+    assert snapshot.limits(CALLER, "tiny") == (LIMIT,)
+    more = changed(LIMIT, amount=99, version=8)
+    snapshot.apply(Changes(version=8, limits=(more,)))
+    assert snapshot.limits(CALLER, "tiny") == (more,)
+    snapshot.apply(Changes(version=9, limits=(changed(more, archived=True, version=9),)))
+    assert snapshot.limits(CALLER, "tiny") == ()
+    assert snapshot.everything().limits == ()
+    snapshot.apply(Changes(version=10, limits=(changed(LIMIT, id=UUID(int=8), archived=True, version=10),)))
+    assert not Changes(version=10, limits=(LIMIT,)).empty
+
+
+def test_remembered_limits_are_bounded() -> None:
+    snapshot = made()
+    for number in range(CALLERS_MAX + 1):
+        snapshot.limits(CALLER, str(number))
+    assert len(snapshot._limits_of_callers) == 1
+    assert snapshot.limits(CALLER, "tiny") == (LIMIT,)
+
+
+def test_a_copy_made_before_there_were_limits_is_read() -> None:
+    fields = msgspec.to_builtins(ALL)
+    del fields["limits"]
+    assert decode(msgspec.json.encode(fields)) == changed(ALL, limits=())
 
 
 def test_the_whole_survives_its_copy_on_disk() -> None:

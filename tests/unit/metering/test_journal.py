@@ -162,3 +162,15 @@ def test_the_cursor_never_moves_back() -> None:
 def test_it_tells_its_state_in_one_line() -> None:
     found = placed(kit.opened(A), kit.opened(B), kit.closed(B))
     assert repr(journal_of(found)) == f"<Journal position={found[-1].end} open=1 waiting=1>"
+
+
+def test_the_oldest_open_request_is_found_by_its_arrival_and_not_by_its_place() -> None:
+    early, late = kit.id_maker(1, lambda: 5_000_000)(), kit.id_maker(2, lambda: 7_000_000)()
+    # The earlier one was carried forward, so it stands behind.
+    found = placed(
+        kit.opened(early), kit.opened(late), kit.opened(early), kit.closed(early), kit.closed(late)
+    )
+    assert journal_of([]).oldest_open_us is None
+    assert journal_of(found[:3]).oldest_open_us == 5_000_000
+    assert journal_of(found[:4]).oldest_open_us == 7_000_000
+    assert journal_of(found).oldest_open_us is None
