@@ -58,8 +58,18 @@ def read_settings(environment: Mapping[str, str], data_dir: str | None = None) -
             data_dir=Path(data_dir or environment.get("BILLING_DATA_DIR") or Settings().data_dir),
             database_url=environment.get("DATABASE_URL") or None,
             redis_url=environment.get("REDIS_URL") or None,
+            admin_token_hash=_admin_token_hash(environment.get("BILLING_ADMIN_TOKEN")),
         )
     )
+
+
+def _admin_token_hash(text: str | None) -> str | None:
+    """Of the token only its hash goes further."""
+    if not text:
+        return None
+    from billing.access import token
+
+    return token.hash_of(token.check_text(text, "BILLING_ADMIN_TOKEN"))
 
 
 def running_database_url(data_dir: Path) -> str:

@@ -13,9 +13,12 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Run": {
         "up": "Run everything on this machine, with its own Postgres and Valkey.",
         "demo": "Show the product with a real model server, from request to invoice.",
+        "seed": "Fill a database with made-up tenants and usage.",
         "gateway": "Run the gateway: N workers behind one listening socket.",
         "recorder": "Run the recorder: spools become usage records.",
+        "control": "Run the admin API, its documentation and the metrics.",
         "migrate": "Bring the database's schema up to date.",
+        "admin-token": "Make the token that opens the admin API.",
     },
     "Set up": {
         "tenants": "Who is billed.",
@@ -25,6 +28,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "models": "Models that callers may ask for, and where they are answered.",
         "plans": "Price plans from YAML, in dated versions that never change.",
         "subscriptions": "Which plan prices a tenant's usage, and when.",
+        "limits": "How much a tenant, project or key may use: requests, tokens, at once.",
     },
     "Look": {
         "usage": "Tokens of a tenant by model, component and provenance.",
@@ -58,8 +62,9 @@ class Commands(click.Group):
         """The command of a name, from the module named after it."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = import_module(f"billing.cli.{'processes' if cmd_name in _PROCESSES else cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = cmd_name.replace("-", "_")
+        module = import_module(f"billing.cli.{'processes' if cmd_name in _PROCESSES else name}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - same

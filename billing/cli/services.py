@@ -14,7 +14,9 @@ from billing.fleet.service import FleetService
 from billing.infra.postgres import ROLES, Database
 from billing.infra.postgres_url import address_of
 from billing.infra.system import new_id, now_us, random_bytes, user_name
+from billing.infra.zones import zone_of
 from billing.invoicing.service import InvoicingService
+from billing.limits.service import LimitService
 from billing.pricing.service import PricingService
 from billing.tenants.service import TenantService
 
@@ -38,7 +40,8 @@ class Services:
         self.tenants = TenantService(database, now_us, new_id, random_bytes)
         self.fleet = FleetService(database, now_us, new_id)
         self.pricing = PricingService(database, now_us, new_id)
-        self.invoicing = InvoicingService(database, now_us)
+        self.limits = LimitService(database, now_us, new_id)
+        self.invoicing = InvoicingService(database, now_us, new_id, zone_of)
 
 
 def run(url: str, work: Callable[[Services], Awaitable[Result]]) -> Result:

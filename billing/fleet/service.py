@@ -81,10 +81,28 @@ class FleetService:
         )
         return new, secret
 
-    async def list_backends(self, rows_max: int) -> list[Backend]:
-        """Backends by name."""
+    async def list_backends(self, rows_max: int, after: str = "") -> list[Backend]:
+        """Backends by name, those after a name."""
         async with self._database.transaction() as connection:
-            return await store.backends(connection, rows_max)
+            return await store.backends(connection, rows_max, after)
+
+    async def backend(self, name: str) -> Backend:
+        """The backend of a name."""
+        async with self._database.transaction() as connection:
+            return await _backend(connection, name)
+
+    async def archive_backend(self, name: str) -> Backend:
+        """Send no more requests to a backend; ``put_backend`` takes it back into service.
+
+        A backend that is archived stays so since the first time. Gateways obey within a second (design.md §6).
+        """
+        async with self._database.transaction() as connection:
+            found = await _backend(connection, name)
+            if found.archived_at_us is not None:
+                return found
+            now_us = self._clock()
+            await store.archive_backend(connection, found.id, now_us)
+        return msgspec.structs.replace(found, archived_at_us=now_us)
 
     async def add_model(
         self, name: str, requests: Sequence[DeploymentRequest], aliases: Sequence[str] = ()
@@ -93,7 +111,7 @@ class FleetService:
         names = check_names(name, tuple(aliases))
         _check_requests(requests)
         async with self._database.transaction() as connection:
-            await store.lock_models(connection)
+            await store.lock_names(connection)
             check_unique(names, await store.models(connection))
             new = Model(self._new_id(), name, tuple(aliases), self._clock())
             await store.insert_model(connection, new)
@@ -104,16 +122,35 @@ class FleetService:
         """One more backend for a model."""
         _check_requests([request])
         async with self._database.transaction() as connection:
-            found = await store.model_by_name(connection, model_name)
-            if found is None:
-                raise NotFound(f"there is no model {model_name!r}")
+            found = await _model(connection, model_name)
+            if found.archived_at_us is not None:
+                raise Conflict(f"model {model_name} is archived: it is answered nowhere any more")
             await self._deploy(connection, found, [request])
             return await _listed(connection, found)
 
-    async def list_models(self, rows_max: int) -> list[ListedModel]:
-        """Models by name, each with where it is answered."""
+    async def archive_model(self, name: str) -> ListedModel:
+        """Answer a model no more. Its name and aliases stay taken: its usage is recorded and priced under them.
+
+        A model that is archived stays so since the first time. Gateways obey within a second (design.md §6).
+        """
         async with self._database.transaction() as connection:
-            found = await store.models(connection, rows_max)
+            await store.lock_names(connection)
+            found = await _model(connection, name)
+            if found.archived_at_us is None:
+                now_us = self._clock()
+                await store.archive_model(connection, found.id, now_us)
+                found = msgspec.structs.replace(found, archived_at_us=now_us)
+            return await _listed(connection, found)
+
+    async def model(self, name: str) -> ListedModel:
+        """The model of a public name, with where it is answered."""
+        async with self._database.transaction() as connection:
+            return await _listed(connection, await _model(connection, name))
+
+    async def list_models(self, rows_max: int, after: str = "") -> list[ListedModel]:
+        """Models by name, those after a name, each with where it is answered."""
+        async with self._database.transaction() as connection:
+            found = await store.models(connection, rows_max, after)
             placed = await store.placements(connection, [model.id for model in found])
         by_model: dict[str, list[Placement]] = {model.name: [] for model in found}
         for placement in placed:
@@ -126,7 +163,7 @@ class FleetService:
         known = await store.backends_named(connection, [request.backend for request in requests])
         for request in requests:
             if request.backend not in known:
-                raise NotFound(f"there is no backend {request.backend!r}")
+                raise NotFound(f"there is no backend {_shown(request.backend)}")
             new = Deployment(
                 id=self._new_id(),
                 model_id=model.id,
@@ -142,6 +179,11 @@ class FleetService:
                 )
 
 
+def _shown(text: str, length_max: int = 80) -> str:
+    """What was sent, quoted and cut to a length that fits a message."""
+    return repr(text) if len(text) <= length_max else f"{text[:length_max]!r}…"
+
+
 def _check_requests(requests: Sequence[DeploymentRequest]) -> None:
     if not 1 <= len(requests) <= DEPLOYMENTS_MAX:
         raise InvalidInput(
@@ -149,6 +191,20 @@ def _check_requests(requests: Sequence[DeploymentRequest]) -> None:
         )
     for index, request in enumerate(requests):
         deployments.check(request, f"deployments[{index}]")
+
+
+async def _backend(connection: Connection, name: str) -> Backend:
+    found = (await store.backends_named(connection, [name])).get(name)
+    if found is None:
+        raise NotFound(f"there is no backend {_shown(name)}")
+    return found
+
+
+async def _model(connection: Connection, name: str) -> Model:
+    found = await store.model_by_name(connection, name)
+    if found is None:
+        raise NotFound(f"there is no model {_shown(name)}")
+    return found
 
 
 async def _listed(connection: Connection, model: Model) -> ListedModel:

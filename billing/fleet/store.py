@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, select, text, update
+from sqlalchemy import Row, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from billing.clock import from_datetime, to_datetime
@@ -14,6 +14,8 @@ from billing.fleet.deployment import Deployment, Placement
 from billing.fleet.model import Model
 from billing.fleet.tables import backend, deployment, model
 from billing.infra.postgres import Connection
+
+_NAMES = "names of models"
 
 
 async def insert_backend(connection: Connection, new: Backend, credential: Credential | None) -> bool:
@@ -43,12 +45,10 @@ async def update_backend(connection: Connection, new: Backend, credential: Crede
     return (await backends_named(connection, [new.name]))[new.name]
 
 
-async def backends(connection: Connection, rows_max: int) -> list[Backend]:
-    """Backends by name, at most ``rows_max``."""
-    return [
-        _backend_of(row)
-        for row in await connection.execute(_backends().order_by(backend.c.name).limit(rows_max))
-    ]
+async def backends(connection: Connection, rows_max: int, after: str = "") -> list[Backend]:
+    """Backends by name, at most ``rows_max``, those after a name."""
+    statement = _backends().where(backend.c.name > after).order_by(backend.c.name).limit(rows_max)
+    return [_backend_of(row) for row in await connection.execute(statement)]
 
 
 async def backends_named(connection: Connection, names: Sequence[str]) -> dict[str, Backend]:
@@ -63,13 +63,30 @@ async def backend_by_id(connection: Connection, backend_id: UUID) -> Backend | N
     return _backend_of(row) if row else None
 
 
-async def lock_models(connection: Connection) -> None:
-    """Keep others from adding models until the transaction ends: aliases are unique across rows, which no index says."""
-    await connection.execute(text("LOCK TABLE model IN SHARE ROW EXCLUSIVE MODE"))
+async def lock_names(connection: Connection) -> None:
+    """Let nobody else take or free names until the transaction ends: aliases are unique across rows, which no index says.
+
+    An advisory lock, because a table's own would ask for the right to update all of it.
+    """
+    await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(_NAMES, 0))))
+
+
+async def archive_backend(connection: Connection, backend_id: UUID, at_us: int) -> None:
+    """Set the instant from which a backend gets no request."""
+    await connection.execute(
+        update(backend).where(backend.c.id == backend_id).values(archived_at=to_datetime(at_us))
+    )
+
+
+async def archive_model(connection: Connection, model_id: UUID, at_us: int) -> None:
+    """Set the instant from which a model is not answered."""
+    await connection.execute(
+        update(model).where(model.c.id == model_id).values(archived_at=to_datetime(at_us))
+    )
 
 
 async def insert_model(connection: Connection, new: Model) -> None:
-    """Add a model whose names were checked under :func:`lock_models`."""
+    """Add a model whose names were checked under :func:`lock_names`."""
     await connection.execute(
         insert(model).values(
             id=new.id, name=new.name, aliases=list(new.aliases), created_at=to_datetime(new.created_at_us)
@@ -91,10 +108,10 @@ async def insert_deployment(connection: Connection, new: Deployment) -> bool:
     return (await connection.execute(statement.on_conflict_do_nothing())).rowcount == 1
 
 
-async def models(connection: Connection, rows_max: int | None = None) -> list[Model]:
-    """Models by name; all of them when no maximum is given, as the check of names needs."""
-    rows = await connection.execute(select(model).order_by(model.c.name).limit(rows_max))
-    return [_model_of(row) for row in rows]
+async def models(connection: Connection, rows_max: int | None = None, after: str = "") -> list[Model]:
+    """Models by name, those after a name; all of them when no maximum is given, as the check of names needs."""
+    statement = select(model).where(model.c.name > after).order_by(model.c.name).limit(rows_max)
+    return [_model_of(row) for row in await connection.execute(statement)]
 
 
 async def model_by_name(connection: Connection, name: str) -> Model | None:

@@ -57,7 +57,7 @@ def require_main_thread() -> None:
 
 
 def _launch_command(
-    death_signal: signal.Signals, identity: Identity, environment: int | None = None
+    death_signal: signal.Signals, identity: Identity, environment: str = INHERITED
 ) -> list[str]:
     """The launcher's part of a command line; raises ``Misconfigured`` where no child can be started safely."""
     if sys.platform != "linux":
@@ -77,7 +77,7 @@ def _launch_command(
         str(os.getpid()),
         str(int(death_signal)),
         str(identity),
-        INHERITED if environment is None else str(environment),
+        environment,
     ]
 
 
@@ -87,6 +87,7 @@ def start_child(
     log_path: Path | None,
     death_signal: signal.Signals,
     environment: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
     identity: Identity = SAME_IDENTITY,
 ) -> "subprocess.Popen[bytes]":
@@ -94,25 +95,27 @@ def start_child(
 
     Standard input is empty; output and errors are appended to ``log_path`` (mode 0600, see ``LOG_BYTES_MAX``), or go
     where this process's go when it is None. ``environment`` None means: inherited, but for the
-    addresses with passwords (``WITHHELD``). File descriptors in ``pass_fds``
+    addresses with passwords (``WITHHELD``); ``variables`` are added to it. File descriptors in ``pass_fds``
     keep their numbers, all others are closed. A program that cannot be executed ends with 127, an identity that is
     refused with 125, and the log says why. Raises ``RuntimeError`` outside the main thread.
     """
     require_main_thread()
-    with _opened_log(log_path) as log, _written(environment) as source:
+    given = (variables or None) if environment is None else {**environment, **(variables or {})}
+    with _opened_log(log_path) as log, _written(given) as descriptor:
+        parts = [INHERITED] * (environment is None) + [str(descriptor)] * (descriptor is not None)
         return subprocess.Popen(  # noqa: S603 - no shell, and the caller names the program by its path
-            [*_launch_command(death_signal, identity, source), *argv],
+            [*_launch_command(death_signal, identity, ":".join(parts)), *argv],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=None if log is None else subprocess.STDOUT,
-            pass_fds=pass_fds if source is None else (*pass_fds, source),
+            pass_fds=pass_fds if descriptor is None else (*pass_fds, descriptor),
             start_new_session=True,
         )
 
 
 @contextlib.contextmanager
 def _written(environment: Mapping[str, str] | None) -> Iterator[int | None]:
-    """A file in memory with the environment for the launcher to hand on, closed again in this process.
+    """A file in memory with variables for the launcher to hand on, closed again in this process; None without any.
 
     The launcher's own stays this process's: Python may need it to start (LD_LIBRARY_PATH). Arguments would show it to
     every user of the machine.

@@ -5,8 +5,9 @@ parent has threads (CPython 3.12 and later warn about it). It imports the standa
 and then *becomes* the program by exec, so the process id that the parent holds is the program's own.
 
 Arguments: parent's process id, death signal, identity (``same``, ``namespace:UID:GID`` or ``account:UID:GID``), the
-descriptor of a file that holds the command's environment (or ``inherited``), then the command. Without a command it
-ends with 0 after it has taken the identity: that is how a parent asks whether it can.
+descriptor of a file that holds the command's environment (or ``inherited``, or ``inherited:`` and the descriptor of a
+file with what is added to it), then the command. Without a command it ends with 0 after it has taken the identity: that
+is how a parent asks whether it can.
 """
 
 import ctypes
@@ -21,8 +22,8 @@ ARGUMENTS_BEFORE_COMMAND = 4
 INHERITED = "inherited"
 SIGNAL_MAX = 31
 """The last signal with a meaning of its own; above are the C library's two and the real-time signals (signal(7))."""
-WITHHELD = frozenset({b"DATABASE_URL", b"REDIS_URL"})
-"""Not inherited: passwords stand in them, and what a child must know comes to it through a pipe."""
+WITHHELD = frozenset({b"DATABASE_URL", b"REDIS_URL", b"BILLING_ADMIN_TOKEN"})
+"""Not inherited: secrets stand in them, and what a child must know comes to it through a pipe."""
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _CLONE_NEWUSER = 0x10000000  # <linux/sched.h>
@@ -77,18 +78,21 @@ def _restore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _given_environment(descriptor: str) -> dict[bytes, bytes]:
+def _given_environment(source: str) -> dict[bytes, bytes]:
     """The environment of the command, exactly: Python itself may have added LC_CTYPE to its own (PEP 538)."""
-    if descriptor == INHERITED:
-        content = Path("/proc/self/environ").read_bytes()
-        withheld = WITHHELD
-    else:
-        withheld = frozenset()
+    given: dict[bytes, bytes] = {}
+    if source.startswith(INHERITED):
+        inherited = _variables(Path("/proc/self/environ").read_bytes())
+        given = {name: value for name, value in inherited.items() if name not in WITHHELD}
+    descriptor = source.removeprefix(INHERITED).removeprefix(":")
+    if descriptor:
         with open(int(descriptor), "rb") as file:  # noqa: PTH123 - a descriptor has no path
-            content = file.read()
-    entries = content.split(b"\0")
-    given = dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
-    return {name: value for name, value in given.items() if name not in withheld}
+            given |= _variables(file.read())
+    return given
+
+
+def _variables(content: bytes) -> dict[bytes, bytes]:
+    return dict(entry.split(b"=", 1) for entry in content.split(b"\0") if b"=" in entry)
 
 
 def main(arguments: list[str]) -> None:

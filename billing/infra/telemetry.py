@@ -10,6 +10,7 @@ No label names a tenant, a key or a model: what a caller could make up would gro
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import tempfile
 from bisect import bisect_left
@@ -24,6 +25,8 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from billing.errors import Misconfigured
 from billing.infra.engine_folders import FolderLock
+
+_log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -165,16 +168,25 @@ def named(prefix: str) -> Callable[[str], Sequence[str] | None]:
 
 
 async def keep_flushing(acts: Iterable[Callable[[], None]], interval_s: float = FLUSH_INTERVAL_S) -> None:
-    """Call every act each ``interval_s`` seconds, and once more when cancelled, so that a stop loses nothing."""
+    """Call every act each ``interval_s`` seconds, and once more when cancelled, so that a stop loses nothing.
+
+    A disk that takes no metrics is logged and does not end the counting: the next call carries what this one could not.
+    """
     acts = tuple(acts)
     try:
         while True:
-            for act in acts:
-                act()
+            _act(acts)
             await asyncio.sleep(interval_s)
     finally:
-        for act in acts:
+        _act(acts)
+
+
+def _act(acts: Iterable[Callable[[], None]]) -> None:
+    for act in acts:
+        try:
             act()
+        except OSError as fault:
+            _log.warning("metrics cannot be written: %s", fault)
 
 
 class Run:

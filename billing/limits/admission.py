@@ -337,7 +337,7 @@ class Admission:
         """Tell a store that lost live requests of them; one that has them takes nothing twice."""
         for permit in permits:
             _, place = self._live.get(permit.id, (permit, None))
-            if place in {Place.STORE, Place.ANNOUNCED}:
+            if place in {Place.STORE, Place.ANNOUNCED} and not self._outbox.has_grant(permit.id.bytes):
                 self._grant(permit, is_counted=True)
 
     def _grant(self, permit: Permit, *, is_counted: bool) -> None:

@@ -2,7 +2,7 @@
 --
 -- KEYS  {tenant}:held  {tenant}:leases  then the bucket of each limit
 -- ARGV  usage id, lease µs, epoch µs or '', 'force' or '', leases to end at most, grace µs, now µs or '' (tests only),
---       then for each limit: amount, window µs, burst, created µs, take, hold, 1 for shadow
+--       then for each limit seven doubles: amount, window µs, burst, created µs, take, hold, 1 for shadow
 -- reply state (0 refused, 1 admitted, 2 the tenant's epoch is not known, 3 the id has ended), now µs,
 --       then for each limit: fits, remaining, reset µs, wait µs
 --
@@ -10,7 +10,8 @@
 -- whatever is left: what was admitted elsewhere must be known here.
 
 local REFUSED, ADMITTED, UNVERIFIED, OVER = 0, 1, 2, 3
-local FIRST_BUCKET, FIRST_LIMIT, LIMIT_WORDS = 3, 8, 7
+local FIRST_BUCKET, FIRST_LIMIT = 3, 8
+local ASK = '<ddddddd'
 
 local held_key, leases_key = KEYS[1], KEYS[2]
 local prefix = string.sub(held_key, 1, -5)
@@ -48,12 +49,10 @@ end
 
 local count = #KEYS - FIRST_BUCKET + 1
 local values = count > 0 and redis.call('MGET', unpack(KEYS, FIRST_BUCKET)) or {}
-local buckets, asks, fit = {}, {}, {}
+local buckets, takes, holds, fit = {}, {}, {}, {}
 local is_admitted = true
 for i = 1, count do
-  local place = FIRST_LIMIT + (i - 1) * LIMIT_WORDS
-  local amount, window, burst = tonumber(ARGV[place]), tonumber(ARGV[place + 1]), tonumber(ARGV[place + 2])
-  local created, take, hold = tonumber(ARGV[place + 3]), tonumber(ARGV[place + 4]), tonumber(ARGV[place + 5])
+  local amount, window, burst, created, take, hold, shadow = struct.unpack(ASK, ARGV[FIRST_LIMIT + i - 1])
   local bucket
   if values[i] then
     bucket = parsed(values[i])
@@ -68,10 +67,9 @@ for i = 1, count do
   if window == 0 and created < epoch and now < epoch + grace then
     bucket.level = 0
   end
-  buckets[i] = bucket
-  asks[i] = {take = take, hold = hold}
+  buckets[i], takes[i], holds[i] = bucket, take, hold
   fit[i] = take + hold <= bucket.level - bucket.reserved + tolerance(burst)
-  if not fit[i] and ARGV[place + 6] ~= '1' then
+  if not fit[i] and shadow == 0 then
     is_admitted = false
   end
 end
@@ -80,13 +78,13 @@ local is_new = not record
 if is_new and (is_admitted or is_forced) then
   local promises = {HELD}
   for i = 1, count do
-    local bucket, ask = buckets[i], asks[i]
     if fit[i] or is_forced then
-      bucket.level = bucket.level - ask.take
-      bucket.reserved = bucket.reserved + ask.hold
+      local bucket, hold = buckets[i], holds[i]
+      bucket.level = bucket.level - takes[i]
+      bucket.reserved = bucket.reserved + hold
       write(KEYS[FIRST_BUCKET + i - 1], bucket)
-      if ask.hold > 0 then
-        promises[#promises + 1] = struct.pack(PROMISE, ask.hold, string.sub(KEYS[FIRST_BUCKET + i - 1], #prefix + 1))
+      if hold > 0 then
+        promises[#promises + 1] = struct.pack(PROMISE, hold, string.sub(KEYS[FIRST_BUCKET + i - 1], #prefix + 1))
       end
     end
   end
@@ -96,7 +94,7 @@ end
 
 local reply = {(record or is_admitted or is_forced) and ADMITTED or REFUSED, now}
 for i = 1, count do
-  local bucket, ask = buckets[i], asks[i]
+  local bucket = buckets[i]
   local free = bucket.level - bucket.reserved
   local reset, wait = 0, 0
   if bucket.window > 0 then
@@ -105,12 +103,13 @@ for i = 1, count do
   if not fit[i] then
     wait = SLOT_WAIT_US
     if bucket.window > 0 then
-      wait = math.max(1, math.ceil((ask.take + ask.hold - free) * bucket.window / bucket.amount))
+      wait = math.max(1, math.ceil((takes[i] + holds[i] - free) * bucket.window / bucket.amount))
     end
   end
-  reply[#reply + 1] = fit[i] and 1 or 0
-  reply[#reply + 1] = math.floor(math.max(0, free + tolerance(bucket.burst)))
-  reply[#reply + 1] = reset
-  reply[#reply + 1] = wait
+  local place = 4 * i
+  reply[place - 1] = fit[i] and 1 or 0
+  reply[place] = math.floor(math.max(0, free + tolerance(bucket.burst)))
+  reply[place + 1] = reset
+  reply[place + 2] = wait
 end
 return reply

@@ -9,6 +9,7 @@ All keys of a tenant carry one hash tag, so that a script finds them on one node
 """
 
 import asyncio
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ EPOCH_KEY = b"billing:epoch"
 _HEAD = 2
 """Words of a reply before its verdicts."""
 _VERDICT = 4
+_pack_ask = struct.Struct("<7d").pack
 
 
 class Transport(Protocol):
@@ -124,14 +126,10 @@ def _admission(tenant_id: UUID, head: Sequence[Part], asks: Sequence[Ask]) -> tu
     words: list[Part] = [*head, b""]
     for ask in asks:
         keys.append(prefix + ask.bucket.encode())
-        words += (_exact(ask.amount), ask.window_us, _exact(ask.burst), ask.created_us, _exact(ask.take),
-                  _exact(ask.hold), ask.is_shadow * 1)  # fmt: skip
+        words.append(
+            _pack_ask(ask.amount, ask.window_us, ask.burst, ask.created_us, ask.take, ask.hold, ask.is_shadow)
+        )
     return keys, words
-
-
-def _exact(number: float) -> Part:
-    """A number as Lua reads it back unchanged."""
-    return number if isinstance(number, int) else repr(number)
 
 
 def _decision(reply: Sequence[int]) -> Decision:

@@ -74,6 +74,10 @@ class Outbox:
         post = self._posts.get(ticket)
         return post is not None and ticket not in self._under_way and self._of_id[post.id][0] == ticket
 
+    def has_grant(self, usage_id: bytes) -> bool:
+        """Whether the store is still to be told of an id."""
+        return any(self._posts[ticket].kind is Kind.GRANT for ticket in self._of_id.get(usage_id, ()))
+
     def sent(self, ticket: int) -> None:
         """A post is under way."""
         self._under_way.add(ticket)

@@ -1,0 +1,197 @@
+"""``/api/v1/usage``: what was used, request by request, and a tenant's month in sums."""
+
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, get
+
+from billing.admin.describe import described
+from billing.admin.moment import written
+from billing.admin.page import LIMIT_DEFAULT, After, Limit, Page, page, read_id
+from billing.admin.parameters import InMonth, OfModel, OfTenant, TenantSlug
+from billing.admin.services import Services
+from billing.ids import instant_of
+from billing.invoicing.service import UsageReport
+from billing.invoicing.usage_summary import UsageLine
+from billing.metering.rollup import NO_PROVENANCE
+from billing.metering.stored import StoredCount, StoredRecord
+from billing.tokens.components import Component, Components
+
+
+class UsageRecordDocument(msgspec.Struct, frozen=True):
+    """One request. ``input`` holds ``cached_input``, ``output`` holds ``reasoning``; a count that is null is unknown."""
+
+    id: UUID
+    at: str
+    tenant_id: UUID
+    project_id: UUID | None
+    key_id: UUID
+    model: str
+    backend_id: UUID
+    engine: str
+    operation: str
+    stream: bool
+    service_tier: str
+    outcome: str
+    status: int
+    provenance: str
+    input: StoredCount
+    cached_input: StoredCount
+    cache_write: StoredCount
+    output: StoredCount
+    reasoning: StoredCount
+    ttft_us: int | None
+    itl_us: int | None
+    duration_us: int | None
+    error: str | None
+    end_user: str | None
+    tags: dict[str, str]
+    recorded_at: str
+
+
+class UsageLineDocument(msgspec.Struct, frozen=True):
+    """The usage of one model whose counts are known in one way; ``tokens`` is null where they are not known."""
+
+    model: str
+    provenance: str
+    requests: int
+    tokens: int | None
+    components: dict[str, int | None]
+
+
+class UsageSummaryDocument(msgspec.Struct, frozen=True):
+    """What a tenant used in a month, as of an instant. ``requests_unknown`` used more than is counted."""
+
+    tenant: str
+    period: str
+    start: str
+    end: str
+    as_of: str
+    requests: int
+    requests_unknown: int
+    tokens: int
+    components: dict[str, int]
+    outcomes: dict[str, int]
+    lines: list[UsageLineDocument]
+
+
+_COMPONENTS = {
+    "uncached_input": 5, "cached_input": 1008, "cache_write": 0, "answer_output": 33, "reasoning": 20,
+}  # fmt: skip
+RECORD = UsageRecordDocument(
+    id=UUID("019ab3f4-8c00-7000-8000-000000000011"),
+    at="2026-11-24T10:00:00Z",
+    tenant_id=UUID("019ab3f4-8c00-7000-8000-00000000000a"),
+    project_id=None,
+    key_id=UUID("019ab3f4-8c00-7000-8000-00000000000c"),
+    model="llama-3.1-70b",
+    backend_id=UUID("019ab3f4-8c00-7000-8000-00000000000d"),
+    engine="vllm",
+    operation="chat",
+    stream=True,
+    service_tier="standard",
+    outcome="complete",
+    status=200,
+    provenance="reported",
+    input=StoredCount(1013, "reported", "usage"),
+    cached_input=StoredCount(1008, "reported", "usage"),
+    cache_write=StoredCount(None, None, None),
+    output=StoredCount(53, "reported", "usage"),
+    reasoning=StoredCount(20, "reported", "usage"),
+    ttft_us=12_345,
+    itl_us=4_190,
+    duration_us=230_456,
+    error=None,
+    end_user="user-17",
+    tags={"team": "search"},
+    recorded_at="2026-11-24T10:00:00.512Z",
+)
+SUMMARY = UsageSummaryDocument(
+    tenant="acme",
+    period="2026-11",
+    start="2026-11-01T00:00:00Z",
+    end="2026-12-01T00:00:00Z",
+    as_of="2026-11-24T10:00:00Z",
+    requests=1,
+    requests_unknown=0,
+    tokens=1066,
+    components=_COMPONENTS,
+    outcomes={"complete": 1},
+    lines=[UsageLineDocument("llama-3.1-70b", "reported", 1, 1066, dict(_COMPONENTS))],
+)
+
+
+class UsageController(Controller):
+    """Usage."""
+
+    tags = ("Usage",)
+
+    @get("/usage/records", **described("List usage records", Page([RECORD], None), refusals=(404,)))
+    async def list_records(
+        self,
+        services: Services,
+        tenant: OfTenant = None,
+        model: OfModel = None,
+        limit: Limit = LIMIT_DEFAULT,
+        after: After = None,
+    ) -> Page[UsageRecordDocument]:
+        """Requests by their arrival, newest first. A request has its record within seconds of its end."""
+        before = read_id(after)
+        owner = await services.tenants.tenant(tenant) if tenant is not None else None
+        found = await services.usage.recent(
+            owner.id if owner else None, limit + 1, model=model, before=before
+        )
+        return page(found, limit, document, lambda record: (str(record.id),))
+
+    @get("/tenants/{tenant:str}/usage", **described("Sum up a tenant's month", SUMMARY, refusals=(404,)))
+    async def summary(
+        self, services: Services, tenant: TenantSlug, period: InMonth = None
+    ) -> UsageSummaryDocument:
+        """Tokens by model, component and provenance, from the rollups that invoices are made of."""
+        return summary_document(await services.invoicing.usage(tenant, period))
+
+
+def document(record: StoredRecord) -> UsageRecordDocument:
+    """A record as the API shows it."""
+    shown = {name: getattr(record, name) for name in _SHARED}
+    return UsageRecordDocument(
+        **shown, at=written(instant_of(record.id)), recorded_at=written(record.recorded_us)
+    )
+
+
+_SHARED = tuple(name for name in UsageRecordDocument.__struct_fields__ if name not in {"at", "recorded_at"})
+
+
+def summary_document(report: UsageReport) -> UsageSummaryDocument:
+    """A tenant's month as the API shows it."""
+    summary = report.summary
+    return UsageSummaryDocument(
+        tenant=report.tenant.slug,
+        period=str(report.period),
+        start=written(report.period.start_us),
+        end=written(report.period.end_us),
+        as_of=written(report.as_of_us),
+        requests=summary.requests,
+        requests_unknown=sum(line.requests for line in summary.lines if _is_unknown(line)),
+        tokens=summary.tokens.total,
+        components=_components(summary.tokens),
+        outcomes={each.outcome: each.requests for each in summary.outcomes},
+        lines=[_line(line) for line in summary.lines],
+    )
+
+
+def _line(line: UsageLine) -> UsageLineDocument:
+    # Where input or output is unknown, a sum of 0 says nothing.
+    absent = None if _is_unknown(line) else 0
+    components = {part: tokens or absent for part, tokens in _components(line.tokens).items()}
+    return UsageLineDocument(
+        line.model, line.provenance, line.requests, line.tokens.total or absent, components
+    )
+
+
+def _is_unknown(line: UsageLine) -> bool:
+    return line.provenance == NO_PROVENANCE
+
+
+def _components(tokens: Components) -> dict[str, int]:
+    return {part.value: tokens.get(part) for part in Component}

@@ -1,0 +1,168 @@
+"""``billing limits``."""
+
+from uuid import UUID
+
+import click
+
+from billing.cli import output
+from billing.cli.context import Context
+from billing.errors import InvalidInput
+from billing.limits.limit import Enforce, Limit, Meter, NamedLimit, OnFailure
+
+EXAMPLE = "billing limits set --tenant {} --requests-per-minute 50"
+
+
+@click.group("limits")
+def limits() -> None:
+    """How much a tenant, one of its projects or one of its keys may use."""
+
+
+@limits.command("set")
+@output.tenant_option
+@click.option("--project", "project_slug", metavar="SLUG", help="Only what this project uses.")
+@click.option(
+    "--key", metavar="KEY", help="Only what this key uses, named by its visible part (sk-…) or its id."
+)
+@click.option(
+    "--model", metavar="NAME", help="Only on this model, by its public name; on all together unless given."
+)
+@click.option(
+    "--requests-per-minute", "requests", type=int, metavar="N", help="Requests that may begin in a minute."
+)
+@click.option(
+    "--tokens-per-minute", "tokens", type=int, metavar="N", help="Tokens, input and output, in a minute."
+)
+@click.option("--concurrency", type=int, metavar="N", help="Requests that may run at once.")
+@click.option(
+    "--burst", type=int, metavar="N", help="The most at one moment; what a minute allows unless given."
+)
+@click.option("--shadow", is_flag=True, help="Refuse nothing; count what would have been refused.")
+@click.option(
+    "--on-failure",
+    type=click.Choice([each.value for each in OnFailure]),
+    default=OnFailure.CLOSED.value,
+    show_default=True,
+    help="While Valkey is away: refuse, or let each gateway worker admit its share.",
+)
+@output.json_option
+@click.pass_obj
+def set_(
+    context: Context,
+    tenant_slug: str,
+    project_slug: str | None,
+    key: str | None,
+    model: str | None,
+    requests: int | None,
+    tokens: int | None,
+    concurrency: int | None,
+    burst: int | None,
+    shadow: bool,
+    on_failure: str,
+    as_json: bool,
+) -> None:
+    """Make a limit, or change the one of the same owner, model and kind. What was used of it stays used."""
+    meter, amount = _one_of({Meter.REQUESTS: requests, Meter.TOKENS: tokens, Meter.CONCURRENCY: concurrency})
+    done = context.run(
+        lambda services: services.limits.set(
+            tenant_slug,
+            meter,
+            amount,
+            project_slug=project_slug,
+            key=key,
+            model=model,
+            burst=burst,
+            enforce=Enforce.SHADOW if shadow else Enforce.ENFORCED,
+            on_failure=OnFailure(on_failure),
+        )
+    )
+    if as_json:
+        output.document(_document(done.named))
+        return
+    output.line(f"{done.limit.sentence(done.named.owner)}: {_how(done.limit)}.")
+    output.note("Every gateway follows within a second." if done.is_changed else "It was so already.")
+
+
+@limits.command("list")
+@click.option("--tenant", "tenant_slug", metavar="SLUG", help="Of this tenant; of all unless given.")
+@output.limit_option
+@output.json_option
+@click.pass_obj
+def list_(context: Context, tenant_slug: str | None, rows_max: int, as_json: bool) -> None:
+    """Show limits in force, oldest first, and what each does while Valkey is away (a shadow only counts)."""
+    found = context.run(lambda services: services.limits.list(tenant_slug, rows_max + 1))
+    if as_json:
+        output.document([_document(each) for each in found[:rows_max]])
+        return
+    who = "No tenant" if tenant_slug is None else f"Nobody of tenant {tenant_slug}"
+    output.listing(
+        ("Allowed", "Tenant*", "Of", "Model*", "Policy", "Id"),
+        found,
+        _row,
+        rows_max=rows_max,
+        empty=f"{who} has a limit. Set one: {EXAMPLE.format(tenant_slug or 'SLUG')}",
+    )
+
+
+@limits.command("remove")
+@click.argument("limit_id", metavar="ID", type=click.UUID)
+@output.tenant_option
+@output.json_option
+@click.pass_obj
+def remove(context: Context, limit_id: UUID, tenant_slug: str, as_json: bool) -> None:
+    """Put the limit of an ID, as listed, out of force."""
+    removed = context.run(lambda services: services.limits.archive(tenant_slug, limit_id))
+    if as_json:
+        output.document(_document(removed))
+        return
+    output.line(f"{removed.limit.sentence(removed.owner)}: no longer in force.")
+    output.note("Every gateway follows within a second.")
+
+
+def _one_of(given: dict[Meter, int | None]) -> tuple[Meter, int]:
+    """The one kind of limit that was asked for; raises ``InvalidInput`` on none or several."""
+    named = [(meter, amount) for meter, amount in given.items() if amount is not None]
+    if len(named) != 1:
+        raise InvalidInput(
+            "a limit has one kind: give one of --requests-per-minute, --tokens-per-minute and --concurrency",
+            "meter",
+        )
+    return named[0]
+
+
+def _how(limit: Limit) -> str:
+    """What a limit does in doubt, and its burst if it has one of its own."""
+    burst = "" if limit.burst is None else f", bursts of {limit.burst:,}"
+    if limit.enforce is Enforce.SHADOW:
+        return f"counts what it would have refused{burst}"
+    return f"refuses, and is {limit.on_failure} while Valkey is away{burst}"
+
+
+def _row(named: NamedLimit) -> tuple[output.Cell, ...]:
+    limit = named.limit
+    return (
+        limit.rate() if limit.burst is None else (limit.rate(), f"bursts of {limit.burst:,}"),
+        named.tenant,
+        "tenant" if limit.scope == "tenant" else named.owner,
+        limit.model or "all",
+        limit.on_failure if limit.is_enforced else limit.enforce,
+        str(limit.id),
+    )
+
+
+def _document(named: NamedLimit) -> dict[str, object]:
+    limit = named.limit
+    return {
+        "id": limit.id,
+        "tenant": named.tenant,
+        "scope": limit.scope,
+        "project": named.project,
+        "key": named.key_prefix,
+        "model": limit.model,
+        "meter": limit.meter,
+        "amount": limit.amount,
+        "window_s": limit.window_s,
+        "burst": limit.burst,
+        "enforce": limit.enforce,
+        "on_failure": limit.on_failure,
+        "created_at": output.timestamp(limit.created_us),
+    }

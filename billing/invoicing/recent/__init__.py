@@ -1,0 +1,1 @@
+"""The latest requests with what they cost."""

@@ -1,0 +1,56 @@
+"""``billing limits`` on a real database: what an operator types, and what is printed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli_kit import Terminal, words
+
+
+@pytest.fixture
+def terminal(migrated_url: str, tmp_path: Path) -> Terminal:
+    terminal = Terminal(migrated_url, tmp_path)
+    terminal.ok("tenants", "create", "acme")
+    terminal.ok("projects", "create", "web", "--tenant", "acme")
+    terminal.ok("backends", "add", "local", "--url", "http://127.0.0.1:8080", "--engine", "vllm")
+    terminal.ok("models", "add", "golden", "--backend", "local=weights")
+    return terminal
+
+
+def test_limits_are_set_listed_and_removed(terminal: Terminal) -> None:
+    key = terminal.json("keys", "create", "--tenant", "acme")
+    said = terminal.ok("limits", "set", "--tenant", "acme", "--requests-per-minute", "50")
+    assert said == "50 requests a minute of tenant acme: refuses, and is closed while Valkey is away.\n"
+    made = terminal.json(
+        "limits", "set", "--tenant", "acme", "--key", key["prefix"], "--model", "golden", "--tokens-per-minute",
+        "100000", "--burst", "5000", "--shadow", "--on-failure", "open",
+    )  # fmt: skip
+    assert made | {"id": "", "created_at": ""} == {
+        "id": "", "tenant": "acme", "scope": "key", "project": None, "key": key["prefix"], "model": "golden",
+        "meter": "tokens", "amount": 100_000, "window_s": 60, "burst": 5_000, "enforce": "shadow", "on_failure": "open",
+        "created_at": "",
+    }  # fmt: skip
+    terminal.ok("limits", "set", "--tenant", "acme", "--project", "web", "--concurrency", "8")
+    listed = [" ".join(line[:-1]) for line in words(terminal.ok("limits", "list", "--tenant", "acme"))]
+    assert listed[1] == "50 requests a minute acme tenant all closed"
+    assert f"acme key {key['prefix']}… golden shadow" in listed[2]
+    assert listed[-1] == "8 requests at once acme project web all closed"
+    gone = terminal.ok("limits", "remove", made["id"], "--tenant", "acme")
+    assert gone == f"100,000 tokens a minute of key {key['prefix']}… on model golden: no longer in force.\n"
+    assert [each["amount"] for each in terminal.json("limits", "list")] == [50, 8]
+
+
+def test_what_cannot_be_set_is_said_in_one_line(terminal: Terminal) -> None:
+    assert "give one of --requests-per-minute" in terminal.fails("limits", "set", "--tenant", "acme")
+    both = ("--requests-per-minute", "5", "--concurrency", "5")
+    assert "a limit has one kind" in terminal.fails("limits", "set", "--tenant", "acme", *both)
+    assert "no tenant 'nobody'" in terminal.fails("limits", "set", "--tenant", "nobody", "--concurrency", "5")
+    assert "1 to 1,000,000,000,000" in terminal.fails(
+        "limits", "set", "--tenant", "acme", "--concurrency", "0"
+    )
+
+
+def test_no_limits_say_what_to_do(terminal: Terminal) -> None:
+    assert "billing limits set --tenant acme --requests-per-minute 50" in terminal.ok(
+        "limits", "list", "--tenant", "acme"
+    )

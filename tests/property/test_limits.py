@@ -1,0 +1,167 @@
+"""The scripts on a real Valkey and their twin in Python decide the same over random histories, and neither breaks the law."""
+
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from billing.limits.bucket import Ask
+from billing.limits.twin import State, Twin
+from tests.limits_kit import Scripts, fresh_tenant
+
+BEGIN_US = 1_795_500_000_000_000
+LEASE_US = 30_000_000
+IDS = 6
+
+amounts = st.sampled_from([1, 2, 7, 50, 1_000, 100_000, 10**9, 10**12])
+
+
+@st.composite
+def asks(draw: st.DrawFn, number: int) -> Ask:
+    """What a request may ask of a limit of a few kinds; another amount each time is a limit that was changed."""
+    amount = draw(amounts)
+    burst = draw(st.integers(1, amount * 2)) if draw(st.booleans()) else amount
+    created_us = BEGIN_US + draw(st.sampled_from([-1, 0, 10**12]))
+    kind, is_shadow = number % 3, draw(st.integers(0, 5)) == 0
+    if kind == 0:
+        return Ask(f"{number:032x}", amount, 60_000_000, burst, created_us, 1.0, 0.0, is_shadow)
+    if kind == 1:
+        bound = min(burst, draw(st.integers(1, max(1, burst // 2))))
+        return Ask(f"{number:032x}", amount, 60_000_000, burst, created_us, 0.0, bound, is_shadow)
+    return Ask(f"{number:032x}", min(amount, 3), 0, min(amount, 3), created_us, 0.0, 1.0, is_shadow)
+
+
+times = st.one_of(st.integers(0, 2_000_000), st.integers(0, 100_000_000), st.just(-1_000_000))
+usage_ids = st.integers(0, IDS - 1).map(lambda number: b"usage-%d" % number)
+
+
+@st.composite
+def admissions(draw: st.DrawFn) -> tuple[str, Any]:
+    numbers = draw(st.lists(st.integers(0, 5), max_size=4, unique=True))
+    words = {
+        "is_forced": draw(st.integers(0, 7)) == 0,
+        "ends_max": draw(st.sampled_from([0, 1, 20])),
+        "grace_us": draw(st.sampled_from([0, 5_000_000])),
+        "lease_us": draw(st.sampled_from([LEASE_US, 1_000])),
+    }
+    return "admit", (draw(times), draw(usage_ids), [draw(asks(number)) for number in numbers], words)
+
+
+@st.composite
+def settlements(draw: st.DrawFn) -> tuple[str, Any]:
+    used = draw(st.one_of(st.none(), st.integers(0, 2_000)))
+    words = {
+        "is_released": draw(st.integers(0, 4)) == 0,
+        "memory_us": draw(st.sampled_from([0, 0, LEASE_US])),
+    }
+    return "settle", (draw(times), draw(usage_ids), used, words)
+
+
+histories = st.lists(st.one_of(admissions(), admissions(), settlements()), min_size=1, max_size=40)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories)
+def test_scripts_and_twin_decide_the_same(valkey_url: str, history: list[tuple[str, Any]]) -> None:
+    scripts, twin, now = Scripts(valkey_url, fresh_tenant()), Twin(), BEGIN_US
+    assert scripts.admit(b"first", [], now, lease_us=1).state is State.UNVERIFIED
+    for what, (step, usage_id, detail, words) in history:
+        now += step
+        if what == "admit":
+            words["epoch_us"] = BEGIN_US
+        answers = [getattr(place, what)(usage_id, detail, now, **words) for place in (scripts, twin)]
+        assert answers[0] == answers[1]
+    scripts.close()
+
+
+class Ledger:
+    """What a history of one limit used and reserved, by time: the law is checked on it and not on any bucket."""
+
+    def __init__(self) -> None:
+        self.used: list[tuple[int, float]] = []
+        self.reserved: dict[bytes, tuple[float, int]] = {}
+
+    def end_leases(self, now: int) -> None:
+        """What was never settled counts as used in full."""
+        for usage_id, (bound, ends) in list(self.reserved.items()):
+            if ends <= now:
+                self.used.append((now, bound))
+                del self.reserved[usage_id]
+
+    def most(self, since: int, now: int) -> float:
+        """Used from ``since`` on, each request up to its bound, and reserved now."""
+        return sum(used for at, used in self.used if at >= since) + sum(
+            bound for bound, _ in self.reserved.values()
+        )
+
+
+steps = st.tuples(
+    st.one_of(st.integers(0, 3_000_000), st.integers(0, 90_000_000)),
+    st.sampled_from(["admit", "admit", "settle", "fallen"]),
+    st.integers(1, 150),
+    st.integers(0, IDS - 1),
+    st.integers(0, 200),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(history=st.lists(steps, min_size=1, max_size=60), burst=st.sampled_from([20, 100, 300]))
+def test_no_interval_sees_more_tokens_than_burst_and_refill(
+    history: list[tuple[int, str, int, int, int]], burst: int
+) -> None:
+    ledger, twin, now = Ledger(), Twin(epoch_us=0), BEGIN_US
+    moments = [now]
+    for step, what, bound, number, used in history:
+        now += step
+        moments.append(now)
+        usage_id, hold = b"%d" % number, min(bound, burst)
+        ask = Ask("tokens", 100, 60_000_000, burst, BEGIN_US, 0.0, hold)
+        ledger.end_leases(now)
+        if what == "settle" and usage_id in ledger.reserved:
+            held, _ = ledger.reserved.pop(usage_id)
+            ledger.used.append((now, min(held, used)))
+        if what != "admit":
+            twin.settle(usage_id, used, now) if what == "settle" else twin.admit(
+                b"nobody", [], now, lease_us=1, ends_max=99
+            )
+        else:
+            answer = twin.admit(usage_id, [ask], now, lease_us=LEASE_US, ends_max=99)
+            if answer.state is State.ADMITTED and usage_id not in ledger.reserved:
+                ledger.reserved[usage_id] = (hold, now + LEASE_US)
+        for since in moments:
+            assert ledger.most(since, now) <= burst + 100 * (now - since) / 60_000_000 + 1e-3
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(st.integers(0, 5_000_000), min_size=1, max_size=150),
+    burst=st.sampled_from([1, 5, 50, 200]),
+)
+def test_no_interval_sees_more_requests_and_the_told_wait_is_exact(steps: list[int], burst: int) -> None:
+    twin, now, admitted = Twin(epoch_us=0), BEGIN_US, []
+    ask = Ask("requests", 50, 60_000_000, burst, BEGIN_US, 1.0, 0.0)
+    for number, step in enumerate(steps):
+        now += step
+        answer = twin.admit(b"%d" % number, [ask], now, lease_us=1)
+        if answer.state is State.REFUSED:
+            early = now + answer.verdicts[0].wait_us - 2
+            assert twin.admit(b"early%d" % number, [ask], early, lease_us=1).state is State.REFUSED
+            now += answer.verdicts[0].wait_us
+            assert twin.admit(b"again%d" % number, [ask], now, lease_us=1).state is State.ADMITTED
+        admitted.append(now)
+    for first, since in enumerate(admitted):
+        for last in range(first, len(admitted)):
+            most = burst + 50 * (admitted[last] - since) / 60_000_000
+            assert last - first + 1 <= most + 1e-3
+
+
+@given(missing=st.integers(1, 10**12), amount=amounts)
+def test_waiting_exactly_the_told_time_is_enough_for_numbers_of_any_size(missing: int, amount: int) -> None:
+    burst = amount * 1_000 if amount < 10**10 else 10**12
+    hold = min(missing, burst)
+    ask = Ask("tokens", amount, 60_000_000, burst, BEGIN_US, 0.0, hold)
+    twin = Twin(epoch_us=0)
+    twin.admit(b"a", [msgspec.structs.replace(ask, hold=0.0, take=float(burst))], BEGIN_US, lease_us=1)
+    wait_us = twin.admit(b"b", [ask], BEGIN_US, lease_us=1).verdicts[0].wait_us
+    assert twin.admit(b"b", [ask], BEGIN_US + wait_us, lease_us=1).state is State.ADMITTED

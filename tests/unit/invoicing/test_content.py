@@ -1,0 +1,87 @@
+import hashlib
+import json
+import random
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from billing.invoicing.content import content_of, decode, digest, early_note, encode
+from billing.invoicing.draft import draft
+from tests.issue_kit import NOVEMBER, ROWS, TERMS, content, drafted, inputs_of
+
+
+def test_a_content_says_what_the_draft_says() -> None:
+    made = content()
+    assert [
+        (line.kind, line.component, line.quantity, line.amount_exact, line.amount) for line in made.lines
+    ] == [
+        ("included", "uncached_input", 100, "0", "0.00"),
+        ("usage", "uncached_input", 1_400, "0.56", "0.56"),
+        ("usage", "answer_output", 100, "0.2", "0.20"),
+        ("usage", "answer_output", 50, "0.06", "0.06"),
+        ("usage", "reasoning", 20, "0.024", "0.02"),
+        ("fee", None, None, "20", "20.00"),
+        ("minimum", None, None, "4.156", "4.16"),
+    ]
+    assert (made.subtotal, made.total, made.total_minor) == ("25", "25.00", 2_500)
+    assert (made.requests, made.tokens, made.tokens_unrated) == (4, 1_683, 13)
+    assert (made.waived.requests, made.review.tokens) == (1, 11)
+    assert [(each.model, each.quantity) for each in made.unrated] == [("embed", 13)]
+
+
+def test_its_bytes_are_canonical() -> None:
+    data = encode(content())
+    document = json.loads(data)
+    assert data == json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert (document["start"], document["end"]) == ("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z")
+    assert not any(isinstance(value, float) for value in flat(document))
+    assert not set(document) & {"number", "id", "issued_at"}
+    assert decode(data) == content()
+    assert digest(data) == hashlib.sha256(data).digest()
+
+
+def flat(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return [leaf for part in value.values() for leaf in flat(part)]
+    if isinstance(value, list):
+        return [leaf for part in value for leaf in flat(part)]
+    return [value]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_and_batching_of_rows_do_not_matter(seed: int) -> None:
+    source, rows = random.Random(seed), list(ROWS)
+    source.shuffle(rows)
+    # One row as two collections of it.
+    halves = [
+        msgspec.structs.replace(
+            rows[0], collection=2, requests=0, uncached_input=0, answer_output=0, reasoning=0
+        )
+    ]
+    assert encode(content(rows + halves)) == encode(content())
+
+
+def test_the_lines_add_up_to_the_total() -> None:
+    made = content()
+    assert sum(line.amount_minor for line in made.lines) == made.total_minor
+    assert sum(Decimal(line.amount) for line in made.lines) == Decimal(made.total)
+    assert sum(Decimal(line.amount_exact) for line in made.lines) == Decimal(made.subtotal)
+
+
+def test_an_early_invoice_says_so() -> None:
+    inputs = inputs_of(end="2026-11-24T10:15:00Z")
+    made = content_of(draft(ROWS, TERMS, inputs.period), inputs)
+    assert (made.is_early, made.end, made.note) == (True, "2026-11-24T10:15:00Z", early_note(inputs.period))
+    assert content().note is None
+
+
+def test_a_draft_without_a_currency_is_no_invoice() -> None:
+    with pytest.raises(ValueError, match="acme 2026-11 has no currency"):
+        content_of(draft(ROWS, [], NOVEMBER), inputs_of())
+    unrounded = msgspec.structs.replace(
+        drafted(),
+        charges=tuple(msgspec.structs.replace(each, amount_minor=None) for each in drafted().charges),
+    )
+    with pytest.raises(ValueError, match="is not rounded"):
+        content_of(unrounded, inputs_of())

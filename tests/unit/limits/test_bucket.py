@@ -1,0 +1,134 @@
+"""One bucket: what it holds, how it refills, what fits, what is told."""
+
+from uuid import UUID
+
+import pytest
+
+from billing.limits.bucket import (
+    Ask,
+    Bucket,
+    Verdict,
+    ask_of,
+    asks_of,
+    changed,
+    charged,
+    fits,
+    is_returning,
+    opened,
+    refilled,
+    taken,
+    tolerance,
+    verdict,
+)
+from billing.limits.limit import Enforce, Meter
+from tests.limits_kit import limit
+
+TENANT = UUID(int=1)
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+NOW_US = 1_795_500_000 * SECOND_US
+
+
+def ask(
+    take: float = 0.0, hold: float = 1.0, *, amount: int = 60, window_us: int = MINUTE_US, created_us: int = 0
+) -> Ask:
+    return Ask("b", amount, window_us, amount, created_us, take, hold)
+
+
+def bucket(level: float, reserved: float = 0.0, *, amount: int = 60, window_us: int = MINUTE_US) -> Bucket:
+    return Bucket(level, reserved, NOW_US, amount, window_us, amount)
+
+
+def test_what_a_request_asks_of_each_kind_of_limit() -> None:
+    kinds = [
+        limit(TENANT),
+        limit(TENANT, Meter.TOKENS, 1_000, burst=300),
+        limit(TENANT, Meter.CONCURRENCY, 8),
+    ]
+    asked = [(each.take, each.hold, each.burst, each.window_us) for each in asks_of(kinds, 200)]
+    assert asked == [(1, 0, 50, MINUTE_US), (0, 200, 300, MINUTE_US), (0, 1, 8, 0)]
+    assert [ask_of(kinds[1], bound).hold for bound in (0, 300, 301)] == [1, 300, 300]
+    assert ask_of(limit(TENANT, enforce=Enforce.SHADOW), 1).is_shadow
+
+
+def test_a_share_is_a_part_of_amount_and_burst() -> None:
+    share = ask_of(limit(TENANT, Meter.TOKENS, 1_000), 200, replicas=8)
+    assert (share.amount, share.burst, share.hold) == (125, 125, 125)
+    assert ask_of(limit(TENANT, Meter.CONCURRENCY, 9), 1, replicas=4).burst == 2
+    assert ask_of(limit(TENANT, amount=4), 1, replicas=8).burst == 0.5
+
+
+def test_a_limit_younger_than_the_store_opens_full_and_an_older_one_with_what_refilled() -> None:
+    assert opened(ask(created_us=NOW_US), NOW_US, NOW_US).level == 60
+    assert opened(ask(), NOW_US, NOW_US).level == 0
+    assert opened(ask(), NOW_US + 2 * SECOND_US, NOW_US).level == 2
+    assert opened(ask(), NOW_US + MINUTE_US * 9, NOW_US).level == 60
+    assert opened(ask(), NOW_US, NOW_US + SECOND_US).level == 0
+
+
+def test_slots_of_an_older_limit_wait_until_running_requests_are_announced() -> None:
+    slots = ask(window_us=0)
+    assert is_returning(slots, NOW_US, NOW_US - 1, 2)
+    assert not is_returning(slots, NOW_US + 1, NOW_US - 1, 2)
+    assert not is_returning(ask(window_us=0, created_us=NOW_US), NOW_US, NOW_US - 1, 2)
+    assert not is_returning(ask(), NOW_US, NOW_US - 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("later_us", "level"), [(0, 10), (SECOND_US, 11), (MINUTE_US, 60), (-SECOND_US, 10), (1, 10.000001)]
+)
+def test_a_bucket_refills_up_to_its_burst(later_us: int, level: float) -> None:
+    later = refilled(bucket(10), NOW_US + later_us)
+    assert later.level == pytest.approx(level)
+    assert later.at_us == max(NOW_US, NOW_US + later_us)
+
+
+def test_a_clock_set_back_and_forth_refills_once() -> None:
+    there_and_back = refilled(
+        refilled(refilled(bucket(10), NOW_US + SECOND_US), NOW_US - SECOND_US), NOW_US + SECOND_US
+    )
+    assert there_and_back.level == 11
+
+
+def test_without_a_window_only_what_is_reserved_counts() -> None:
+    slots = refilled(bucket(5, 2, window_us=0, amount=3), NOW_US + 1)
+    assert slots.level == 3
+    assert fits(slots, ask(window_us=0))
+    assert not fits(taken(slots, ask(window_us=0)), ask(window_us=0))
+    assert charged(slots, 1, 500).level == 3
+
+
+def test_what_fits_beside_what_is_reserved() -> None:
+    assert fits(bucket(10, 5), ask(hold=5))
+    assert not fits(bucket(10, 5), ask(hold=5.001))
+    assert fits(bucket(10 - 1e-10), ask(hold=10))
+    assert fits(bucket(1), ask(take=1, hold=0))
+    assert not fits(bucket(-3), ask(hold=1))
+
+
+def test_a_settlement_charges_what_was_used_and_refunds_nothing() -> None:
+    reserved = taken(bucket(60), ask(hold=40))
+    assert (reserved.level, reserved.reserved) == (60, 40)
+    assert (charged(reserved, 40, 10).level, charged(reserved, 40, 10).reserved) == (50, 0)
+    assert charged(reserved, 40, 100).level == -40  # a debt
+    assert charged(reserved, 99, 0).reserved == 0
+
+
+def test_a_changed_limit_keeps_what_was_used() -> None:
+    less = changed(bucket(50, 20), ask(amount=30))
+    assert (less.level, less.reserved, less.burst) == (50, 20, 30)
+    assert refilled(less, NOW_US).level == 30
+
+
+def test_what_is_told_of_a_bucket() -> None:
+    assert verdict(bucket(10.5, 4), ask(), does_fit=True) == Verdict(True, 6, 53_500_000, 0)
+    assert verdict(bucket(10, 4), ask(hold=8), does_fit=False) == Verdict(False, 6, 54_000_000, 2_000_000)
+    assert verdict(bucket(-10), ask(), does_fit=False) == Verdict(False, 0, 70_000_000, 11_000_000)
+    assert verdict(bucket(3, 3, amount=3, window_us=0), ask(window_us=0), does_fit=False) == Verdict(
+        False, 0, 0, SECOND_US
+    )
+
+
+def test_tolerance_grows_with_the_burst() -> None:
+    assert tolerance(1) < 1e-8
+    assert tolerance(10**12) == pytest.approx(0.01, rel=1e-3)

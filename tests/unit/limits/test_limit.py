@@ -1,0 +1,81 @@
+"""A limit in words, and the numbers that it may have."""
+
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from billing.errors import InvalidInput
+from billing.limits.limit import AMOUNT_MAX, Enforce, Limit, Meter, NamedLimit, check
+from tests.limits_kit import limit
+
+TENANT = UUID(int=1)
+OWNER = {"project": {"project_id": UUID(int=2)}, "key": {"key_id": UUID(int=3)}, "tenant": {}}
+
+
+@pytest.mark.parametrize("scope", OWNER)
+def test_the_scope_is_whose_it_is(scope: str) -> None:
+    assert limit(TENANT, **OWNER[scope]).scope == scope
+    assert limit(TENANT, **OWNER[scope]).sentence() == f"50 requests a minute of this {scope}"
+
+
+def test_a_limit_says_itself() -> None:
+    of_key = limit(TENANT, Meter.TOKENS, 100_000, model="golden", key_id=UUID(int=3))
+    assert (
+        of_key.sentence("key sk-12345678…") == "100,000 tokens a minute of key sk-12345678… on model golden"
+    )
+    assert limit(TENANT, Meter.CONCURRENCY, 8).rate() == "8 requests at once"
+    assert [limit(TENANT, window_s=s).rate() for s in (1, 3_600, 86_400, 90)] == [
+        "50 requests a second", "50 requests an hour", "50 requests a day", "50 requests every 90 seconds"
+    ]  # fmt: skip
+    assert repr(limit(TENANT)) == "<Limit 50 requests a minute of this tenant, enforced, closed>"
+
+
+def test_the_burst_is_the_amount_unless_said() -> None:
+    assert (limit(TENANT).capacity, limit(TENANT, burst=7).capacity) == (50, 7)
+
+
+def test_a_shadow_does_not_refuse() -> None:
+    assert limit(TENANT).is_enforced
+    assert not limit(TENANT, enforce=Enforce.SHADOW).is_enforced
+
+
+def test_a_limit_survives_the_directorys_json() -> None:
+    for each in (
+        limit(TENANT),
+        limit(TENANT, Meter.CONCURRENCY, 3, key_id=UUID(int=3), archived=True, version=9),
+    ):
+        assert msgspec.json.decode(msgspec.json.encode(each), type=Limit) == each
+
+
+def test_an_owner_is_named_for_people() -> None:
+    named = NamedLimit(limit(TENANT), "acme", None, None)
+    assert named.owner == "tenant acme"
+    assert msgspec.structs.replace(named, project="web").owner == "project web"
+    assert msgspec.structs.replace(named, key_prefix="sk-12345678").owner == "key sk-12345678…"
+
+
+@pytest.mark.parametrize(
+    ("meter", "amount", "burst", "param"),
+    [
+        (Meter.REQUESTS, 0, None, "amount"),
+        (Meter.TOKENS, AMOUNT_MAX + 1, None, "amount"),
+        (Meter.REQUESTS, 5, 0, "burst"),
+        (Meter.REQUESTS, 5, 5_001, "burst"),
+        (Meter.TOKENS, AMOUNT_MAX, AMOUNT_MAX + 1, "burst"),
+        (Meter.CONCURRENCY, 5, 5, "burst"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(meter: Meter, amount: int, burst: int | None, param: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        check(meter, amount, burst)
+    assert refusal.value.param == param
+
+
+def test_what_can_be_kept_passes() -> None:
+    for meter, amount, burst in (
+        (Meter.REQUESTS, 1, 1_000),
+        (Meter.TOKENS, AMOUNT_MAX, None),
+        (Meter.CONCURRENCY, 1, None),
+    ):
+        check(meter, amount, burst)

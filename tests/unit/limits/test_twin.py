@@ -1,0 +1,106 @@
+"""The limits of a tenant in memory: all or none, once for each id, and an end for every lease."""
+
+from billing.limits.bucket import Ask
+from billing.limits.twin import State, Twin
+
+NOW_US = 1_795_500_000_000_000
+LEASE_US = 30_000_000
+
+
+def requests(amount: int = 2, *, is_shadow: bool = False, name: str = "r") -> Ask:
+    return Ask(name, amount, 60_000_000, amount, NOW_US, 1.0, 0.0, is_shadow)
+
+
+def tokens(hold: float, amount: int = 100) -> Ask:
+    return Ask("t", amount, 60_000_000, amount, NOW_US, 0.0, hold)
+
+
+def slots(amount: int = 1) -> Ask:
+    return Ask("s", amount, 0, amount, NOW_US - 1, 0.0, 1.0)
+
+
+def state(twin: Twin, usage_id: bytes, *asks: Ask, now_us: int = NOW_US, **words: int) -> State:
+    return twin.admit(usage_id, asks, now_us, lease_us=LEASE_US, **words).state  # type: ignore[arg-type] # numbers of any word
+
+
+def test_nothing_is_decided_before_the_epoch_is_known() -> None:
+    twin = Twin()
+    assert state(twin, b"1", requests()) is State.UNVERIFIED
+    assert state(twin, b"1", requests(), epoch_us=NOW_US) is State.ADMITTED
+    assert state(twin, b"2", requests()) is State.ADMITTED
+
+
+def test_all_or_none() -> None:
+    twin = Twin(NOW_US)
+    assert state(twin, b"1", requests(), slots()) is State.ADMITTED
+    assert state(twin, b"2", requests(), slots()) is State.REFUSED
+    assert twin.buckets["r"].level == 1
+    assert b"1" in twin
+    assert b"2" not in twin
+
+
+def test_an_id_is_admitted_once() -> None:
+    twin = Twin(NOW_US)
+    answers = [twin.admit(b"1", [tokens(60)], NOW_US, lease_us=LEASE_US) for _ in range(3)]
+    assert {answer.state for answer in answers} == {State.ADMITTED}
+    assert [answer.verdicts[0].remaining for answer in answers] == [40, 40, 40]
+
+
+def test_a_settlement_counts_once() -> None:
+    twin = Twin(NOW_US)
+    state(twin, b"1", tokens(60))
+    assert [twin.settle(b"1", 10, NOW_US) for _ in range(2)] == [True, False]
+    assert (twin.buckets["t"].level, twin.buckets["t"].reserved) == (90, 0)
+
+
+def test_a_release_charges_nothing_and_an_admission_after_it_takes_nothing() -> None:
+    twin = Twin(NOW_US)
+    state(twin, b"1", tokens(60), requests())
+    twin.settle(b"1", None, NOW_US, is_released=True, memory_us=LEASE_US)
+    assert (twin.buckets["t"].level, twin.buckets["r"].level) == (100, 1)
+    assert state(twin, b"1", tokens(60)) is State.ENDED
+    assert not twin.settle(b"late", 5, NOW_US, is_released=True, memory_us=LEASE_US)
+    assert state(twin, b"late", tokens(60)) is State.ENDED
+    assert state(twin, b"late", tokens(60), now_us=NOW_US + LEASE_US, ends_max=9) is State.ADMITTED
+
+
+def test_a_lease_that_ends_is_charged_in_full_a_few_at_a_time() -> None:
+    twin = Twin(NOW_US)
+    for usage_id in (b"1", b"2"):
+        state(twin, usage_id, tokens(40), slots(2))
+    late_us = NOW_US + LEASE_US
+    assert state(twin, b"3", slots(2), now_us=late_us) is State.REFUSED
+    assert state(twin, b"3", slots(2), now_us=late_us, ends_max=1) is State.ADMITTED
+    assert (twin.buckets["t"].level, twin.buckets["t"].reserved) == (60, 40)
+    assert repr(twin) == "<Twin 2 buckets, 2 leases>"
+
+
+def test_a_shadow_takes_only_where_it_would_have_admitted() -> None:
+    twin = Twin(NOW_US)
+    for number in range(3):
+        assert (
+            state(twin, b"%d" % number, requests(9), requests(1, is_shadow=True, name="shadow"))
+            is State.ADMITTED
+        )
+    assert (twin.buckets["r"].level, twin.buckets["shadow"].level) == (6, 0)
+
+
+def test_what_is_forced_is_granted_whatever_is_left() -> None:
+    twin = Twin(NOW_US)
+    for usage_id in (b"1", b"2"):
+        assert state(twin, usage_id, tokens(80), slots(), is_forced=True) is State.ADMITTED
+    assert (twin.buckets["t"].reserved, twin.buckets["s"].reserved) == (160, 2)
+
+
+def test_slots_wait_for_the_announcements_after_a_loss() -> None:
+    twin = Twin(NOW_US)
+    assert state(twin, b"1", slots(), now_us=NOW_US + 1, grace_us=2) is State.REFUSED
+    assert state(twin, b"1", slots(), now_us=NOW_US + 2, grace_us=2) is State.ADMITTED
+
+
+def test_what_is_not_there_cannot_be_charged() -> None:
+    twin = Twin(NOW_US)
+    state(twin, b"1", tokens(40))
+    twin.buckets.clear()
+    assert twin.settle(b"1", 5, NOW_US)
+    assert twin.buckets == {}
