@@ -83,6 +83,8 @@ class SubscriptionController(Controller):
         """Price a tenant's usage by a plan. Subscriptions of a tenant do not overlap and have one currency."""
         owner = await services.tenants.tenant(tenant)
         starts_us, ends_us = instant(data.starts_at, "starts_at"), instant(data.ends_at, "ends_at")
+        if starts_us is None:
+            starts_us = await services.invoicing.month_start(tenant)
         return document(await services.pricing.subscribe(owner.id, data.plan, starts_us, ends_us))
 
     @post(

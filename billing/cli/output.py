@@ -18,8 +18,8 @@ from uuid import UUID
 import click
 
 from billing import money
-from billing.clock import to_datetime
-from billing.invoicing.period import Period
+from billing.clock import MICROSECONDS_PER_SECOND, to_datetime
+from billing.invoicing.period import Period, instant
 from billing.metering.rollup import NO_PROVENANCE
 
 if TYPE_CHECKING:  # rich is imported when something is drawn
@@ -252,9 +252,15 @@ def moment(instant_us: int) -> str:
     return f"{to_datetime(instant_us):%Y-%m-%d %H:%M:%S.%f}"[:-3]
 
 
+DAY_US = 24 * 3_600 * MICROSECONDS_PER_SECOND
+
+
 def span(period: Period) -> str:
-    """Both ends of a period; the second is the first instant that is no longer in it."""
-    return f"{day(period.start_us)} to {day(period.end_us)} UTC"
+    """Both ends of a period; the second is the first instant that is no longer in it. Days, unless a zone shifts them."""
+    ends = (period.start_us, period.end_us)
+    if all(end % DAY_US == 0 for end in ends):
+        return f"{day(period.start_us)} to {day(period.end_us)} UTC"
+    return " to ".join(map(instant, ends))
 
 
 def timestamp(instant_us: int | None) -> str | None:

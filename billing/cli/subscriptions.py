@@ -16,7 +16,11 @@ def subscriptions() -> None:
 @subscriptions.command("create")
 @output.tenant_option
 @click.option("--plan", required=True, help="The plan's name.")
-@click.option("--starts-at", type=INSTANT, help="First instant priced; the start of this month unless given.")
+@click.option(
+    "--starts-at",
+    type=INSTANT,
+    help="First instant priced; the start of this month in the tenant's zone unless given.",
+)
 @click.option("--ends-at", type=INSTANT, help="First instant no longer priced; open unless given.")
 @output.json_option
 @click.pass_obj
@@ -28,7 +32,8 @@ def create(
 
     async def subscribe(services: Services) -> Subscription:
         tenant = await services.tenants.tenant(tenant_slug)
-        return await services.pricing.subscribe(tenant.id, plan, starts_at, ends_at)
+        starts_us = await services.invoicing.month_start(tenant_slug) if starts_at is None else starts_at
+        return await services.pricing.subscribe(tenant.id, plan, starts_us, ends_at)
 
     _report(context.run(subscribe), tenant_slug, as_json)
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 from billing.clock import MICROSECONDS_PER_SECOND
-from billing.limits.limit import Limit, Meter
+from billing.limits.limit import Enforce, Limit, Meter
 
 TOLERANCE = 1e-9
 TOLERANCE_SHARE = 1e-14
@@ -66,18 +66,21 @@ def ask_of(limit: Limit, tokens_bound: int, replicas: int = 1) -> Ask:
     A bound beyond the burst reserves the burst; what is used beyond it is a debt.
     """
     amount: float = limit.amount
-    burst: float = limit.capacity
+    burst: float = limit.amount if limit.burst is None else limit.burst
     if replicas > 1:
         amount, burst = amount / replicas, burst / replicas
+    window_us = 0
+    if limit.window_s is not None:
+        window_us = limit.window_s * MICROSECONDS_PER_SECOND
+    elif replicas > 1:
+        burst = float(math.floor(burst))
     take, hold = 0.0, 1.0
     if limit.meter is Meter.REQUESTS:
         take, hold = 1.0, 0.0
     elif limit.meter is Meter.TOKENS:
         hold = min(max(1, tokens_bound), burst)
-    elif replicas > 1:
-        burst = float(math.floor(burst))
-    window_us = (limit.window_s or 0) * MICROSECONDS_PER_SECOND
-    return Ask(limit.id.hex, amount, window_us, burst, limit.created_us, take, hold, not limit.is_enforced)
+    is_shadow = limit.enforce is Enforce.SHADOW
+    return Ask(limit.id.hex, amount, window_us, burst, limit.created_us, take, hold, is_shadow)
 
 
 def asks_of(limits: Sequence[Limit], tokens_bound: int, replicas: int = 1) -> list[Ask]:

@@ -133,12 +133,10 @@ def _admission(tenant_id: UUID, head: Sequence[Part], asks: Sequence[Ask]) -> tu
 
 
 def _decision(reply: Sequence[int]) -> Decision:
-    verdicts = (
-        Verdict(fits == 1, remaining, reset_us, wait_us)
-        for fits, remaining, reset_us, wait_us in zip(
-            *(reply[_HEAD + word :: _VERDICT] for word in range(_VERDICT)), strict=True
-        )
-    )
+    verdicts = [
+        Verdict(reply[place] == 1, reply[place + 1], reply[place + 2], reply[place + 3])
+        for place in range(_HEAD, len(reply), _VERDICT)
+    ]
     return Decision(State(reply[0]), reply[1], tuple(verdicts))
 
 

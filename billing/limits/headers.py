@@ -11,7 +11,10 @@ _MILLISECOND_US = 1_000
 _SECOND_MS = 1_000
 _MINUTE_MS = 60 * _SECOND_MS
 _HOUR_MS = 60 * _MINUTE_MS
-_TOLD = (Meter.REQUESTS, Meter.TOKENS)
+_NAMES = {
+    meter: tuple(f"x-ratelimit-{word}-{meter}".encode() for word in ("limit", "remaining", "reset"))
+    for meter in (Meter.REQUESTS, Meter.TOKENS)
+}
 
 
 def headers(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> Headers:
@@ -21,10 +24,17 @@ def headers(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> Headers:
     """
     tightest: dict[Meter, tuple[float, Limit, Verdict]] = {}
     for limit, verdict in zip(limits, verdicts, strict=True):
-        share = verdict.remaining / limit.capacity
-        if limit.is_enforced and (limit.meter not in tightest or share < tightest[limit.meter][0]):
-            tightest[limit.meter] = (share, limit, verdict)
-    return [line for meter in _TOLD if meter in tightest for line in _lines(meter, *tightest[meter][1:])]
+        if limit.meter in _NAMES and limit.is_enforced:
+            share = verdict.remaining / limit.capacity
+            if limit.meter not in tightest or share < tightest[limit.meter][0]:
+                tightest[limit.meter] = (share, limit, verdict)
+    lines: Headers = []
+    for meter, names in _NAMES.items():
+        if meter in tightest:
+            _, limit, verdict = tightest[meter]
+            values = (b"%d" % limit.amount, b"%d" % verdict.remaining, duration(verdict.reset_us))
+            lines += zip(names, values, strict=True)
+    return lines
 
 
 def duration(microseconds: int) -> bytes:
@@ -39,12 +49,3 @@ def duration(microseconds: int) -> bytes:
     if hours:
         return b"%dh%dm%s" % (hours, minutes, told)
     return b"%dm%s" % (minutes, told) if minutes else told
-
-
-def _lines(meter: Meter, limit: Limit, verdict: Verdict) -> Headers:
-    name = meter.value.encode()
-    return [
-        (b"x-ratelimit-limit-" + name, b"%d" % limit.amount),
-        (b"x-ratelimit-remaining-" + name, b"%d" % verdict.remaining),
-        (b"x-ratelimit-reset-" + name, duration(verdict.reset_us)),
-    ]

@@ -82,7 +82,7 @@ class PricingService:
     async def subscribe(
         self, tenant_id: UUID, plan_name: str, starts_us: int | None = None, ends_us: int | None = None
     ) -> Subscription:
-        """Price a tenant's usage by a plan, from the start of the present month unless said.
+        """Price a tenant's usage by a plan, from the start of the present month in UTC unless said.
 
         Raises ``Conflict`` when the tenant has a plan in that span already or is billed in another currency.
         """

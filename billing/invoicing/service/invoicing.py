@@ -97,6 +97,12 @@ class InvoicingService:
             rows = await metering_store.rollup_totals(connection, tenant.id, period.start_us, period.end_us)
         return UsageReport(tenant, period, summarise(rows), self._clock())
 
+    async def month_start(self, tenant_slug: str) -> int:
+        """The first instant of the month that goes on for a tenant, where its first subscription begins unless said."""
+        async with self._database.transaction() as connection:
+            _, period = await self._month(connection, tenant_slug, None)
+        return period.start_us
+
     async def trace(self, usage_id_text: str) -> Trace:
         """One request, by the usage id that the client was sent as ``x-request-id``."""
         usage_id = _usage_id(usage_id_text)
