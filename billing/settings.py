@@ -13,6 +13,11 @@ from billing.errors import Misconfigured
 MIB = 1 << 20
 
 
+def http_url(host: str, port: int) -> str:
+    """The address of a port; the host of an IPv6 address stands in brackets."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 class Durability(StrEnum):
     """When a reply's record must be on disk (P2)."""
 
@@ -47,6 +52,11 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     directory_poll_interval_s: float = 0.5
     directory_stale_max_s: float = 900.0
     drain_on_stop_s: float = 30.0
+
+    @property
+    def url(self) -> str:
+        """Where clients send their requests, as far as this machine knows."""
+        return http_url(self.host, self.port)
 
 
 class SpoolSettings(msgspec.Struct, frozen=True):

@@ -82,7 +82,8 @@ def _typed(example: object) -> OpenAPIMediaType:
 
 
 def _examples(value: object) -> dict[str, Any]:
-    return {EXAMPLE_NAME: Example(value=msgspec.to_builtins(value))}
+    # As JSON that is ready, because Litestar leaves nulls out of what it writes itself.
+    return {EXAMPLE_NAME: Example(value=msgspec.Raw(msgspec.json.encode(value)))}
 
 
 def _problem_response(status: int) -> ResponseSpec:

@@ -18,11 +18,21 @@ from billing.admin.headers import secure
 from billing.admin.operator import token_guard
 from billing.admin.services import services_provider
 from billing.app.supervisor import read_settings
+from billing.dashboard.access import Access
+from billing.dashboard.gate import Gate
+from billing.dashboard.pages import Pages
+from billing.dashboard.routes import dashboard_handlers
+from billing.dashboard.watch import EngineWatch
 from billing.errors import BillingError, Misconfigured
+from billing.fleet.service import FleetService
 from billing.gateway.protocol import limited_protocol
 from billing.infra import log, migrate, telemetry
 from billing.infra.postgres import Database
-from billing.infra.system import new_id, now_us, random_bytes
+from billing.infra.system import monotonic_us, new_id, now_us, random_bytes
+from billing.infra.zones import zone_of
+from billing.invoicing.recent.service import RecentService
+from billing.invoicing.service import InvoicingService
+from billing.metering.service import UsageService
 from billing.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -35,11 +45,13 @@ DRAIN_ON_STOP_S = 5
 READINESS_POOL_SIZE = 1
 
 
-def application(database: Database, owner: Database, settings: Settings) -> Litestar:
+def application(
+    database: Database, owner: Database, settings: Settings, watch: EngineWatch | None = None
+) -> Litestar:
     """The application of the control process.
 
     ``database`` works under the role ``control``; ``owner`` as the address's own user, who may read the schema's
-    revision.
+    revision; ``watch``, running, looks at the engines' counters for the page.
     """
     services_of = services_provider(database, now_us, new_id, random_bytes)
     routers: list[ControllerRouterHandler] = [
@@ -49,8 +61,8 @@ def application(database: Database, owner: Database, settings: Settings) -> Lite
         healthz,
         _readiness(owner),
         _metrics(settings),
+        *_pages(database, settings, watch or _watch(database)),
     ]
-    # Further routers of this process (its pages) are added to the list above and have guards of their own.
     return Litestar(
         route_handlers=routers,
         exception_handlers=Faults(new_id).handlers,
@@ -59,6 +71,23 @@ def application(database: Database, owner: Database, settings: Settings) -> Lite
         request_max_body_size=settings.control.request_body_bytes_max,
         logging_config=None,
     )
+
+
+def _watch(database: Database) -> EngineWatch:
+    return EngineWatch(FleetService(database, now_us, new_id), UsageService(database), now_us)
+
+
+def _pages(database: Database, settings: Settings, watch: EngineWatch) -> list[ControllerRouterHandler]:
+    """The pages, which have a guard of their own: a browser shows a cookie where a program sends the token."""
+    pages = Pages(
+        UsageService(database),
+        RecentService(database, zone_of, now_us),
+        InvoicingService(database, now_us, new_id, zone_of),
+        watch,
+        now_us,
+    )
+    access = Access(settings.admin_token_hash, int(settings.control.session_s), now_us, Gate(monotonic_us))
+    return dashboard_handlers(pages, access, settings.gateway.url)
 
 
 @get("/healthz", include_in_schema=False, sync_to_thread=False)
@@ -105,8 +134,10 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     database = Database(settings.database_url, role="control")
     owner = Database(settings.database_url, pool_size=READINESS_POOL_SIZE)
     telemetry.UP.labels("control").set(1)
+    watch = _watch(database)
     try:
-        await _server(application(database, owner, settings)).serve(sockets=[listener])
+        async with watch.running():
+            await _server(application(database, owner, settings, watch)).serve(sockets=[listener])
     finally:
         await owner.close()
         await database.close()

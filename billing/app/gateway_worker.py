@@ -34,7 +34,7 @@ from billing.infra.valkey import Valkey
 from billing.limits.admission import CHECK_INTERVAL_S, Admission
 from billing.limits.cache import LimitCache
 from billing.metering.spool import Spool
-from billing.settings import Settings
+from billing.settings import GatewaySettings, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -123,25 +123,12 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         raise Misconfigured("a gateway worker needs DATABASE_URL")
     settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(settings.database_url, role="gateway", pool_size=1)
-    directory = DirectoryService(
-        database,
-        settings.spool_dir / SNAPSHOT_NAME,
-        now_us,
-        monotonic_us,
-        poll_interval_s=gateway.directory_poll_interval_s,
-        stale_max_s=gateway.directory_stale_max_s,
-    )
+    directory = _directory(database, settings)
     await directory.load()
     valkey, admission = _limits(settings)
     await valkey.connect()
     await admission.renew()
-    upstream = UpstreamPool(
-        connect_timeout_s=gateway.connect_timeout_s,
-        head_timeout_s=gateway.reply_head_timeout_s,
-        idle_timeout_s=gateway.reply_idle_timeout_s,
-        connections_idle_max=gateway.connections_idle_per_backend_max,
-        connection_idle_s=gateway.connection_idle_s,
-    )
+    upstream = _upstream(gateway)
     spool = Spool.create(settings.spool_dir, new_id(), settings.spool)
     closes = Closes()
     proxy = Proxy(
@@ -179,6 +166,27 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         spool.shutdown()
         await database.close()
         _log.info("worker ended: %r", proxy)
+
+
+def _directory(database: Database, settings: Settings) -> DirectoryService:
+    return DirectoryService(
+        database,
+        settings.spool_dir / SNAPSHOT_NAME,
+        now_us,
+        monotonic_us,
+        poll_interval_s=settings.gateway.directory_poll_interval_s,
+        stale_max_s=settings.gateway.directory_stale_max_s,
+    )
+
+
+def _upstream(gateway: GatewaySettings) -> UpstreamPool:
+    return UpstreamPool(
+        connect_timeout_s=gateway.connect_timeout_s,
+        head_timeout_s=gateway.reply_head_timeout_s,
+        idle_timeout_s=gateway.reply_idle_timeout_s,
+        connections_idle_max=gateway.connections_idle_per_backend_max,
+        connection_idle_s=gateway.connection_idle_s,
+    )
 
 
 def _limits(settings: Settings) -> tuple[Valkey, Admission]:

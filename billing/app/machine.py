@@ -16,7 +16,7 @@ from billing.infra import migrate
 from billing.infra.embedded import EmbeddedPostgres, EmbeddedValkey
 from billing.infra.engine import Engine
 from billing.infra.engine_folders import make_data_folder
-from billing.settings import Settings
+from billing.settings import Settings, http_url
 
 _log = logging.getLogger(__name__)
 
@@ -52,12 +52,12 @@ class Machine(msgspec.Struct, frozen=True):
     @property
     def gateway_url(self) -> str:
         """Where clients send their requests."""
-        return _url(self.settings.gateway.host, self.settings.gateway.port)
+        return self.settings.gateway.url
 
     @property
     def control_url(self) -> str:
         """Where operators look: the page, and the admin API below it."""
-        return _url(self.settings.control.host, self.settings.control.port)
+        return http_url(self.settings.control.host, self.settings.control.port)
 
     def tick(self) -> None:
         """Start again whatever has died; call it often, from the main thread."""
@@ -108,10 +108,6 @@ def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
                 listener.close()
                 control_listener.close()
                 supervisor.stop(complete.gateway.drain_on_stop_s + STOP_MARGIN_S)
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 @contextlib.contextmanager

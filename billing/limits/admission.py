@@ -13,7 +13,7 @@ import msgspec
 
 from billing.clock import MICROSECONDS_PER_SECOND, Clock
 from billing.errors import LimitReached, LimitsUnavailable, Unavailable
-from billing.limits.bucket import Ask, Verdict, ask_of, asks_of
+from billing.limits.bucket import Ask, Verdict, ask_of, asks_of, counting
 from billing.limits.fallback import Fallback
 from billing.limits.headers import Headers, duration, headers
 from billing.limits.limit import Limit, Meter, OnFailure
@@ -144,8 +144,8 @@ class Admission:
         told = headers(limits, decision.verdicts)
         if decision.state is State.REFUSED:
             raise self._refusal(limits, decision.verdicts, told)
-        counting = tuple(_counting(limits, decision.verdicts))
-        permit = Permit(request_id, limits[0].tenant_id, tokens_bound, counting, told, is_local=False)
+        kept = tuple(counting(limits, decision.verdicts))
+        permit = Permit(request_id, limits[0].tenant_id, tokens_bound, kept, told, is_local=False)
         return self._admitted(permit, Place.STORE)
 
     def settle(self, permit: Permit, tokens_used: int | None) -> None:
@@ -392,12 +392,3 @@ class Admission:
         following = self._outbox.answered(ticket, is_taken=is_taken)
         if following is not None and following[1].kind is not Kind.GRANT and self._store.connected:
             self._send(*following)
-
-
-def _counting(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> Sequence[Limit]:
-    """The limits that count an admitted request: all but the shadows that would have refused it."""
-    if all([verdict.fits for verdict in verdicts]):  # noqa: C419 - a list is twice as fast here, on the hot path
-        return limits
-    return [
-        limit for limit, verdict in zip(limits, verdicts, strict=True) if verdict.fits or limit.is_enforced
-    ]

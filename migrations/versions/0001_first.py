@@ -335,7 +335,7 @@ GRANT SELECT, INSERT ON tenant, project, api_key, backend, model, deployment, pr
 GRANT UPDATE (revoked_at) ON api_key TO control;
 GRANT UPDATE (url, engine, credential, concurrency, archived_at) ON backend TO control;
 GRANT UPDATE (ends_at) ON subscription TO control;
--- The whole table, because LOCK TABLE asks for that: fleet takes names one writer at a time.
+-- The whole table, because LOCK TABLE asked for that; 0002 narrows it.
 GRANT UPDATE ON model TO control;
 GRANT SELECT, UPDATE (version) ON directory_version TO control;
 GRANT SELECT, INSERT ON price_plan_version TO control;

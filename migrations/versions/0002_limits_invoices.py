@@ -219,7 +219,10 @@ AUDITED = "\n".join(
 )
 
 GRANTS = """
+GRANT SELECT ON alembic_version TO gateway, recorder, control, portal;
 GRANT SELECT ON usage_limit TO gateway;
+REVOKE UPDATE ON model FROM control;
+GRANT UPDATE (archived_at) ON model TO control;
 GRANT UPDATE (recorded_through) ON spool TO recorder;
 GRANT SELECT, INSERT ON usage_limit, invoice, ledger_transaction, ledger_posting TO control;
 GRANT UPDATE (amount, burst, enforce, on_failure, archived_at) ON usage_limit TO control;
@@ -250,12 +253,15 @@ DROP TABLE invoice;
 DROP FUNCTION invoice_frozen();
 DROP TABLE issuer;
 DROP TABLE usage_limit;
+REVOKE SELECT ON alembic_version FROM gateway, recorder, control, portal;
+REVOKE UPDATE (archived_at) ON model FROM control;
+GRANT UPDATE ON model TO control;
 REVOKE UPDATE (name, timezone, status, collection) ON tenant FROM control;
 REVOKE UPDATE (name, archived_at) ON project FROM control;
 REVOKE UPDATE (weight, priority, archived_at) ON deployment FROM control;
 ALTER TABLE tenant DROP COLUMN synthetic;
 ALTER TABLE spool DROP COLUMN recorded_through;
-"""
+"""  # noqa: S608 - made of this file's own names
 
 
 def upgrade() -> None:

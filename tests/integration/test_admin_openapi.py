@@ -67,6 +67,13 @@ async def test_every_operation_shows_the_problems_it_may_answer(document: dict[s
             assert example["status"] == int(status), name
 
 
+async def test_an_example_shows_what_is_null(document: dict[str, Any]) -> None:
+    listed = success(document["paths"]["/api/v1/tenants/{tenant}/projects"]["get"])
+    page = listed["content"]["application/json"]["examples"]["example"]["value"]
+    assert page["next"] is None
+    assert page["data"][0]["archived_at"] is None
+
+
 async def test_every_parameter_is_described(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         for parameter in operation.get("parameters", []):
