@@ -21,7 +21,6 @@ from billing.app.demo_traffic import EMBEDDINGS, GOLDEN, SLOW, Traffic
 from billing.app.machine import Machine, Phases, machine
 from billing.app.ready import wait_until_ready
 from billing.app.supervisor import POLL_INTERVAL_S, StopSignal
-from billing.app.up import sign_in
 from billing.errors import Misconfigured
 from billing.infra import log
 from billing.infra.postgres import Database
@@ -83,7 +82,7 @@ def _run(
         found = asyncio.run(_scenario(running, engines, phases, show, stop))
         agreed = _report(running, found, phases, show, stop)
         if not once:
-            show(where(running, found.acme.key, engines, sign_in(running, admin_token)))
+            show(where(running, found.acme.key, engines, admin_token))
             while not stop.received:
                 time.sleep(POLL_INTERVAL_S)
                 running.tick()

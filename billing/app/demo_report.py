@@ -55,10 +55,11 @@ def print_totals(totals: Sequence[Totals]) -> None:
     _print(table)
 
 
-def where(running: Machine, key: str, engines: Engines, signs_in: str) -> str:
+def where(running: Machine, key: str, engines: Engines, admin_token: str | None) -> str:
     """Where everything is, and a request to try."""
+    page = running.control_url + (f"/login#token={admin_token}" if admin_token else "/")
     return f"""
-The page     {signs_in}
+The page     {page}
 Gateway      {running.gateway_url}/v1
 llama.cpp    {", ".join(f"{name} {server.url}" for name, server in engines.by_model().items())}
 Data, logs   {running.settings.data_dir}

@@ -30,9 +30,25 @@ def routes(api: Api) -> list[tuple[str, str]]:
     ]
 
 
+PAGES = ("/requests/", "/invoices/", "/login", "/logout", "/static/")
+"""What browsers are shown: they are sent to sign in instead, which has tests of its own."""
+
+
+def is_page(path: str) -> bool:
+    return path == "/" or path.startswith(PAGES)
+
+
+async def test_a_page_sends_whoever_is_not_signed_in_to_where_that_is_done(api: Api) -> None:
+    for path in ("/", "/requests/x", "/invoices/x", "/invoices/x/csv"):
+        answer = await api.send("GET", path, headers={})
+        assert (answer.status_code, answer.headers.get("location", "")[:6]) == (303, "/login"), path
+
+
 async def test_every_route_but_the_open_ones_asks_for_the_token(api: Api) -> None:
     closed = [
-        (method, path) for method, path in routes(api) if not (path in OPEN or path.startswith("/api/docs/"))
+        (method, path)
+        for method, path in routes(api)
+        if not (path in OPEN or path.startswith("/api/docs/") or is_page(path))
     ]
     assert len(closed) > 30
     for method, path in closed:
