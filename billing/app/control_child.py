@@ -1,8 +1,8 @@
 """The control process: the admin API, its documentation, health and metrics, as a Litestar application under uvicorn."""
 
 import argparse
+import asyncio
 import logging
-import signal
 import socket
 from importlib.metadata import version
 
@@ -17,7 +17,8 @@ from billing.admin.faults import Faults
 from billing.admin.headers import secure
 from billing.admin.operator import token_guard
 from billing.admin.services import services_provider
-from billing.app.supervisor import read_settings
+from billing.app.stopping import obey
+from billing.app.supervisor import StopSignal, read_settings
 from billing.dashboard.access import Access
 from billing.dashboard.gate import Gate
 from billing.dashboard.pages import Pages
@@ -127,7 +128,7 @@ def _metrics(settings: Settings) -> Router:
     return Router("/", route_handlers=[metrics], guards=[token_guard(settings.admin_token_hash)])
 
 
-async def serve(settings: Settings, listener: socket.socket) -> None:
+async def serve(settings: Settings, listener: socket.socket, stop: StopSignal) -> None:
     """Serve until SIGTERM."""
     if settings.database_url is None:
         raise Misconfigured("the control process needs DATABASE_URL")
@@ -136,8 +137,11 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     telemetry.UP.labels("control").set(1)
     watch = _watch(database)
     try:
+        server = _server(application(database, owner, settings, watch))
+        obeying = asyncio.create_task(obey(stop, server))
         async with watch.running():
-            await _server(application(database, owner, settings, watch)).serve(sockets=[listener])
+            await server.serve(sockets=[listener])
+        obeying.cancel()
     finally:
         await owner.close()
         await database.close()
@@ -169,12 +173,10 @@ def main() -> None:
     given = arguments.parse_args()
     log.set_up()
     settings = read_settings(given.settings_fd)
-    # uvicorn takes these signals while it serves, and raises them once more when it has ended.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    stop = StopSignal()
     with socket.socket(fileno=given.socket_fd) as listener:
         listener.setblocking(False)
-        uvloop.run(serve(settings, listener))
+        uvloop.run(serve(settings, listener, stop))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import socket
 import time
 from collections import Counter
@@ -17,7 +16,8 @@ import uvloop
 from litestar import Litestar, MediaType, Request, Response, asgi, get
 from litestar.exceptions import HTTPException
 
-from billing.app.supervisor import read_settings
+from billing.app.stopping import obey
+from billing.app.supervisor import StopSignal, read_settings
 from billing.app.worker_metrics import Closes, CountedSpool, worker_flushers
 from billing.directory.service import DirectoryService
 from billing.errors import BillingError, InvalidInput, Misconfigured, NotFound, Unavailable
@@ -116,7 +116,7 @@ def _in_dialect(request: Request[Any, Any, Any], fault: HTTPException) -> Respon
     return Response(answer.body, status_code=fault.status_code, media_type=MediaType.JSON)
 
 
-async def serve(settings: Settings, listener: socket.socket) -> None:
+async def serve(settings: Settings, listener: socket.socket, stop: StopSignal) -> None:
     """Serve until SIGTERM; then finish what is open, within ``drain_on_stop_s``, and leave the spool whole."""
     gateway = settings.gateway
     if settings.database_url is None:
@@ -152,8 +152,10 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+    server = _server(application(mount, directory, admission), mount, settings)
+    beside.append(asyncio.create_task(obey(stop, server)))
     try:
-        await _server(application(mount, directory, admission), mount, settings).serve(sockets=[listener])
+        await server.serve(sockets=[listener])
         # What the server gave up at the end of its patience still writes its close entry.
         await mount.idle(STOPPING_MAX_S)
     finally:
@@ -255,13 +257,12 @@ def main() -> None:
     given = arguments.parse_args()
     log.set_up()
     settings = read_settings(given.settings_fd)
-    # uvicorn takes these signals while it serves. Afterwards it puts back what was there and raises them once more, and
-    # what must still be written would not be.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    # uvicorn takes these signals while it serves, and raises them once more afterwards: what must still be written then
+    # would not be, if they ended the process.
+    stop = StopSignal()
     with socket.socket(fileno=given.socket_fd) as listener:
         listener.setblocking(False)
-        uvloop.run(serve(settings, listener))
+        uvloop.run(serve(settings, listener, stop))
 
 
 if __name__ == "__main__":

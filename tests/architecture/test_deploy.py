@@ -13,7 +13,7 @@ from tests.architecture.source import ROOT, Fault, listing, write_tree
 
 COMPOSE = "docker-compose.yml"
 DOCKERFILE = "deploy/Dockerfile"
-SERVICES = {"postgres", "valkey", "migrate", "gateway", "recorder"}
+SERVICES = {"postgres", "valkey", "migrate", "gateway", "recorder", "control"}
 LOCKED_INSTALL = "--require-hashes"
 OFFLINE_INSTALL = "--no-index"
 
@@ -176,7 +176,7 @@ def test_seeded_service_without_a_healthcheck(tmp_path: Path) -> None:
     del compose["services"]["recorder"]["healthcheck"]
     del compose["services"]["migrate"]
     found = [fault.text for fault in compose_faults(write_tree(tmp_path, {COMPOSE: yaml.safe_dump(compose)}))]
-    assert found[0] == "services are ['gateway', 'postgres', 'recorder', 'valkey']"
+    assert found[0] == "services are ['control', 'gateway', 'postgres', 'recorder', 'valkey']"
     assert {"valkey: no healthcheck", "recorder: no healthcheck"} < set(found)
 
 

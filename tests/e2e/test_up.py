@@ -46,7 +46,18 @@ async def fleet(migrated_url: str) -> AsyncIterator[FleetService]:
 @contextlib.contextmanager
 def up(data_dir: Path, log: Path, options: Sequence[str]) -> Iterator[str]:
     """`billing up` until the block ends; what it has printed when it was ready."""
-    arguments = ["--data-dir", str(data_dir), "up", "--port", str(free_port()), "--workers", "1", *options]
+    arguments = [
+        "--data-dir",
+        str(data_dir),
+        "up",
+        "--port",
+        str(free_port()),
+        "--control-port",
+        "0",
+        "--workers",
+        "1",
+        *options,
+    ]
     process = start_child(
         [sys.executable, "-m", "billing.cli.main", *arguments],
         log_path=log,
