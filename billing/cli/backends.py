@@ -1,12 +1,15 @@
 """``billing backends``."""
 
-from typing import TextIO
+from collections.abc import Callable
+from typing import Any, TextIO, TypeVar
 
 import click
 
 from billing.cli import output
 from billing.cli.context import Context
 from billing.fleet.backend import Backend, EngineKind
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 EMPTY = "No backends yet. Add one: billing backends add gpu-1 --url http://127.0.0.1:8000 --engine vllm"
 
@@ -16,20 +19,30 @@ def backends() -> None:
     """Model servers that answer requests."""
 
 
+def backend_options(command: Command) -> Command:
+    """What a model server is."""
+    options = (
+        click.argument("name"),
+        click.option("--url", required=True, help="Base address, without /v1: http://127.0.0.1:8000"),
+        click.option(
+            "--engine",
+            required=True,
+            type=click.Choice([kind.value for kind in EngineKind]),
+            help="What answers there.",
+        ),
+        click.option(
+            "--credential-file",
+            type=click.File("r"),
+            help="A file with the server's API key; - reads standard input.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @backends.command("add")
-@click.argument("name")
-@click.option("--url", required=True, help="Base address, without /v1: http://127.0.0.1:8000")
-@click.option(
-    "--engine",
-    required=True,
-    type=click.Choice([kind.value for kind in EngineKind]),
-    help="What answers there.",
-)
-@click.option(
-    "--credential-file",
-    type=click.File("r"),
-    help="A file with the server's API key; - reads standard input.",
-)
+@backend_options
 @output.json_option
 @click.pass_obj
 def add(
@@ -50,6 +63,40 @@ def add(
     output.note(f"Next: billing models add MODEL --backend {made.name}")
 
 
+@backends.command("put")
+@backend_options
+@output.json_option
+@click.pass_obj
+def put(
+    context: Context,
+    name: str,
+    url: str,
+    engine: str,
+    credential_file: TextIO | None,
+    as_json: bool,
+) -> None:
+    """Change a model server in every part, also its credential, or add it; one that was archived answers again."""
+    credential = credential_file.read().strip() if credential_file is not None else None
+    made = context.run(lambda services: services.fleet.put_backend(name, url, engine, credential=credential))
+    if as_json:
+        output.document(_document(made))
+        return
+    output.line(f"Backend {made.name} is {made.engine} at {made.url}.")
+
+
+@backends.command("archive")
+@click.argument("name")
+@output.json_option
+@click.pass_obj
+def archive(context: Context, name: str, as_json: bool) -> None:
+    """Send no more requests to a model server; put takes it back into service."""
+    found = context.run(lambda services: services.fleet.archive_backend(name))
+    if as_json:
+        output.document(_document(found))
+        return
+    output.line(f"Backend {found.name} is archived since {output.when(found.archived_at_us)} UTC.")
+
+
 @backends.command("list")
 @output.limit_option
 @output.json_option
@@ -60,7 +107,7 @@ def list_(context: Context, rows_max: int, as_json: bool) -> None:
     if as_json:
         output.document([_document(each) for each in found[:rows_max]])
         return
-    columns = ("Backend", "Engine", "Address*", "Credential", "Added")
+    columns = ("Backend", "Engine", "Address*", "Credential", "Added", "Archived")
     output.listing(columns, found, _row, rows_max=rows_max, empty=EMPTY)
 
 
@@ -71,6 +118,7 @@ def _row(backend: Backend) -> tuple[str, ...]:
         backend.url,
         "set" if backend.has_credential else "none",
         output.day(backend.created_at_us),
+        output.when(backend.archived_at_us),
     )
 
 
@@ -82,4 +130,5 @@ def _document(backend: Backend) -> dict[str, object]:
         "url": backend.url,
         "has_credential": backend.has_credential,
         "created_at": output.timestamp(backend.created_at_us),
+        "archived_at": output.timestamp(backend.archived_at_us),
     }

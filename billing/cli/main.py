@@ -32,8 +32,10 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Look": {
         "usage": "Tokens of a tenant by model, component and provenance.",
-        "invoices": "What a tenant owes: preview before a period is closed.",
+        "invoices": "What a tenant owes: preview, close a month, show, verify.",
+        "requests": "The latest usage records with their counts.",
         "trace": "One request from its key to its cost.",
+        "audit": "Who changed what, and when.",
     },
 }
 """Every command with its line of help, in the order in which a newcomer needs them."""

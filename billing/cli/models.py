@@ -48,6 +48,19 @@ def deploy(context: Context, name: str, place: str, weight: int, priority: int, 
     _report(context.run(lambda services: services.fleet.deploy(name, request)), as_json)
 
 
+@models.command("archive")
+@click.argument("name")
+@output.json_option
+@click.pass_obj
+def archive(context: Context, name: str, as_json: bool) -> None:
+    """Answer a model no more. Its name stays taken: usage is recorded and priced under it."""
+    found = context.run(lambda services: services.fleet.archive_model(name))
+    if as_json:
+        output.document(_document(found))
+        return
+    output.line(f"Model {found.model.name} is archived since {output.when(found.model.archived_at_us)} UTC.")
+
+
 @models.command("list")
 @output.limit_option
 @output.json_option
@@ -58,7 +71,7 @@ def list_(context: Context, rows_max: int, as_json: bool) -> None:
     if as_json:
         output.document([_document(each) for each in found[:rows_max]])
         return
-    columns = ("Model*", "Aliases*", "Answered by*", "Added")
+    columns = ("Model*", "Aliases*", "Answered by*", "Added", "Archived")
     output.listing(columns, found, _row, rows_max=rows_max, empty=EMPTY)
 
 
@@ -94,6 +107,7 @@ def _row(listed: ListedModel) -> tuple[output.Cell, ...]:
         ", ".join(model.aliases) or "–",
         _places(listed.placements),
         output.day(model.created_at_us),
+        output.when(model.archived_at_us),
     )
 
 
@@ -104,6 +118,7 @@ def _document(listed: ListedModel) -> dict[str, object]:
         "name": model.name,
         "aliases": list(model.aliases),
         "created_at": output.timestamp(model.created_at_us),
+        "archived_at": output.timestamp(model.archived_at_us),
         "deployments": [
             {
                 "backend": placement.backend,

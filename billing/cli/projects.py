@@ -28,6 +28,22 @@ def create(context: Context, slug: str, tenant_slug: str, name: str | None, as_j
     output.note(f"Next: billing keys create --tenant {tenant_slug} --project {made.slug}")
 
 
+@projects.command("archive")
+@click.argument("slug")
+@output.tenant_option
+@output.json_option
+@click.pass_obj
+def archive(context: Context, slug: str, tenant_slug: str, as_json: bool) -> None:
+    """Refuse the keys of a project from now on. Its usage stays on its tenant's invoice."""
+    found = context.run(lambda services: services.tenants.archive_project(tenant_slug, slug))
+    if as_json:
+        output.document(_document(found))
+        return
+    output.line(
+        f"Project {found.slug} of tenant {tenant_slug} is archived since {output.when(found.archived_at_us)} UTC."
+    )
+
+
 @projects.command("list")
 @output.tenant_option
 @output.limit_option
@@ -40,11 +56,12 @@ def list_(context: Context, tenant_slug: str, rows_max: int, as_json: bool) -> N
         output.document([_document(each) for each in found[:rows_max]])
         return
     empty = f"Tenant {tenant_slug} has no projects; they are optional. Make one: billing projects create web --tenant {tenant_slug}"
-    output.listing(("Project", "Name*", "Created"), found, _row, rows_max=rows_max, empty=empty)
+    output.listing(("Project", "Name*", "Created", "Archived"), found, _row, rows_max=rows_max, empty=empty)
 
 
 def _row(project: Project) -> tuple[str, ...]:
-    return project.slug, project.name, output.day(project.created_at_us)
+    archived = output.when(project.archived_at_us)
+    return project.slug, project.name, output.day(project.created_at_us), archived
 
 
 def _document(project: Project) -> dict[str, object]:
@@ -54,4 +71,5 @@ def _document(project: Project) -> dict[str, object]:
         "slug": project.slug,
         "name": project.name,
         "created_at": output.timestamp(project.created_at_us),
+        "archived_at": output.timestamp(project.archived_at_us),
     }

@@ -9,6 +9,7 @@ from typing import TypeVar
 import asyncpg
 from sqlalchemy.exc import DBAPIError
 
+from billing.access.service import AuditService
 from billing.errors import Misconfigured, Unavailable
 from billing.fleet.service import FleetService
 from billing.infra.postgres import ROLES, Database
@@ -17,6 +18,7 @@ from billing.infra.system import new_id, now_us, random_bytes, user_name
 from billing.infra.zones import zone_of
 from billing.invoicing.service import InvoicingService
 from billing.limits.service import LimitService
+from billing.metering.service import UsageService
 from billing.pricing.service import PricingService
 from billing.tenants.service import TenantService
 
@@ -41,6 +43,8 @@ class Services:
         self.fleet = FleetService(database, now_us, new_id)
         self.pricing = PricingService(database, now_us, new_id)
         self.limits = LimitService(database, now_us, new_id)
+        self.usage = UsageService(database)
+        self.audit = AuditService(database)
         self.invoicing = InvoicingService(database, now_us, new_id, zone_of)
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from billing.infra.system import user_name
 from billing.tenants import api_key
 from billing.tokens.usage import Outcome, Provenance
 from tests.cli_kit import Terminal, words
@@ -294,3 +295,38 @@ def test_a_long_list_is_cut_and_says_so(terminal: Terminal) -> None:
     assert "bb" in shown.stdout
     assert "cc" not in shown.stdout
     assert shown.stderr == "More than 2: ask for more with --limit.\n"
+
+
+def test_what_is_archived_says_so_and_every_write_is_in_the_audit_log(terminal: Terminal) -> None:
+    terminal.ok("tenants", "create", "acme")
+    terminal.ok("projects", "create", "web", "--tenant", "acme")
+    server = ("--url", "http://127.0.0.1:8000", "--engine", "vllm", "--credential-file", "-")
+    terminal.ok("backends", "add", "gpu", *server, text="hunter2")
+    terminal.ok("models", "add", "tiny", "--backend", "gpu")
+    for group, name, more in (
+        ("projects", "web", ("--tenant", "acme")),
+        ("models", "tiny", ()),
+        ("backends", "gpu", ()),
+    ):
+        assert "is archived since 20" in terminal.ok(group, "archive", name, *more)
+        assert terminal.json(group, "list", *more)[0]["archived_at"] is not None
+    assert (
+        terminal.ok("backends", "put", "gpu", *server[:4])
+        == "Backend gpu is vllm at http://127.0.0.1:8000.\n"
+    )
+    [gpu] = terminal.json("backends", "list")
+    assert (gpu["archived_at"], gpu["has_credential"]) == (None, False)
+
+    printed = terminal.ok("audit", "--subject", "backend", "--json")
+    assert "hunter2" not in printed
+    log = json.loads(printed)
+    assert [entry["action"] for entry in log] == ["update", "update", "insert"]
+    assert {entry["actor"] for entry in log} == {f"cli:{user_name()}"}
+    assert log[0]["after"]["credential"] == "(changed)"
+    assert "archived_at" in terminal.ok("audit", "--tenant", "acme", "--subject", "project")
+    assert terminal.fails("audit", "--tenant", "nobody") == "error: there is no tenant 'nobody'"
+
+
+def test_requests_are_listed_when_there_are_some(terminal: Terminal) -> None:
+    assert terminal.ok("requests").startswith("No usage records yet.")
+    assert terminal.json("requests") == []
