@@ -11,7 +11,7 @@ from bench import plan
 from bench.load import Measured, Spread
 from bench.plan import DIRECT, GATEWAY, NGINX, Samples, Shape
 
-REQUEST_CPU_US_MAX = 200.0
+REQUEST_CPU_US_MAX = 260.0
 CHUNK_CPU_US_MAX = 40.0
 
 Figure = Callable[[Measured, str], float]
