@@ -63,19 +63,19 @@ def gateway(
     )
     with machine(settings, Phases(show)) as running:
         asyncio.run(wait_until_ready(running.gateway_url, workers=1))
-        key = asyncio.run(_register(running.settings.database_url or "", engine_port))
+        key, unlimited_key = asyncio.run(_register(running.settings.database_url or "", engine_port))
         port = running.settings.gateway.port
         for model in (VLLM_MODEL, LLAMA_CPP_MODEL):
             _wait_until_known(port, key, model)
         pids = running.supervisor.pids()
-        target = Target("gateway", port, tree([pids["gateway-1"]]), key, VLLM_MODEL)
+        target = Target("gateway", port, tree([pids["gateway-1"]]), key, unlimited_key, VLLM_MODEL)
         beside = {"recorder": tree([pids["recorder"]])}
         beside |= {engine.title: tree([engine.pid]) for engine in running.engines}
         yield Gateway(target, beside, running)
 
 
-async def _register(database_url: str, engine_port: int) -> str:
-    """A tenant with a key, and two models on the scripted engine, read as vLLM and as llama.cpp; the key's text."""
+async def _register(database_url: str, engine_port: int) -> tuple[str, str]:
+    """Two tenants, one with limits, and two models on the scripted engine, read as vLLM and as llama.cpp; their keys."""
     database = Database(database_url, role="control", pool_size=1)
     try:
         tenants = TenantService(database, now_us, new_id, random_bytes)
@@ -86,12 +86,14 @@ async def _register(database_url: str, engine_port: int) -> str:
         for meter in Meter:
             await limits.set("bench", meter, LIMIT_AMOUNT, key=created.key.prefix)
         await limits.set("bench", Meter.REQUESTS, LIMIT_AMOUNT)
+        await tenants.create_tenant("unlimited")
+        unlimited = await tenants.create_key("unlimited", "load")
         for model, kind in ((VLLM_MODEL, "vllm"), (LLAMA_CPP_MODEL, "llama.cpp")):
             await fleet.add_backend(model, f"http://{HOST}:{engine_port}", kind)
             await fleet.add_model(model, [DeploymentRequest(model)])
     finally:
         await database.close()
-    return created.secret.text
+    return created.secret.text, unlimited.secret.text
 
 
 def _wait_until_known(port: int, key: str, model: str) -> None:

@@ -25,6 +25,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     pace_ms: int = 0
     asked: dict[str, bool] = {}
     model: str | None = None
+    limited: bool = True
+    """Whether the caller has limits."""
     in_quick: bool = True
 
     @property
@@ -47,6 +49,7 @@ WARM_S = 0.3
 
 FIXED = Shape(name="fixed", targets=(NGINX, GATEWAY), connections=128, rate=2000)
 SATURATED = Shape(name="saturated", targets=(DIRECT, NGINX, GATEWAY), connections=32)
+UNLIMITED = msgspec.structs.replace(SATURATED, name="unlimited", targets=(NGINX, GATEWAY), limited=False)
 LATENCY = Shape(name="latency", targets=(DIRECT, NGINX, GATEWAY), connections=64, rate=200)
 # CPU time a chunk falls with load, as one waking reads many sockets: 20,000 chunks a second keep a worker busy, not full.
 PACED = Shape(
@@ -65,7 +68,7 @@ PACED_TIMINGS = msgspec.structs.replace(
 FAST = Shape(
     name="fast", targets=(DIRECT, NGINX, GATEWAY), connections=8, stream=True, tokens=200, in_quick=False
 )
-SHAPES = (FIXED, SATURATED, LATENCY, PACED, PACED_ASKED, PACED_TIMINGS, FAST)
+SHAPES = (FIXED, SATURATED, UNLIMITED, LATENCY, PACED, PACED_ASKED, PACED_TIMINGS, FAST)
 
 Samples = Mapping[tuple[str, str], list[Measured]]
 """What was measured, by shape and target, one for each round."""
@@ -100,7 +103,7 @@ def _job(shape: Shape, target: Target, effort: Effort, watch: dict[str, list[int
     return Job(
         host=HOST,
         port=target.port,
-        key=target.key,
+        key=target.key if shape.limited else target.unlimited_key,
         model=shape.model or target.model,
         connections=shape.connections,
         rate=shape.rate,

@@ -37,6 +37,7 @@ class Target(msgspec.Struct, frozen=True):
     port: int
     pids: list[int]
     key: str = "sk-none"
+    unlimited_key: str = "sk-none"
     model: str = "bench"
 
 

@@ -59,7 +59,11 @@ async def test_a_tenant_keeps_what_is_not_changed(service: TenantService, migrat
     before = await version(migrated_url)
     changed = await service.change_tenant("acme", name="Acme Ltd", status=TenantStatus.SUSPENDED)
     assert changed == await service.tenant("acme")
-    assert (changed.name, changed.timezone, changed.status) == ("Acme Ltd", "Asia/Kolkata", TenantStatus.SUSPENDED)
+    assert (changed.name, changed.timezone, changed.status) == (
+        "Acme Ltd",
+        "Asia/Kolkata",
+        TenantStatus.SUSPENDED,
+    )
     assert await version(migrated_url) == before + 1
     assert (await service.change_tenant("acme", timezone="UTC")).timezone == "UTC"
     assert await service.change_tenant("acme", timezone="UTC") == msgspec.structs.replace(
@@ -68,7 +72,9 @@ async def test_a_tenant_keeps_what_is_not_changed(service: TenantService, migrat
     assert await version(migrated_url) == before + 2
 
 
-@pytest.mark.parametrize("name", ["asia/kolkata", "../../etc/passwd", "", "localtime", "GMT+25", "Asia/Kolkata\n"])
+@pytest.mark.parametrize(
+    "name", ["asia/kolkata", "../../etc/passwd", "", "localtime", "GMT+25", "Asia/Kolkata\n"]
+)
 async def test_a_zone_that_the_database_does_not_have_is_refused(service: TenantService, name: str) -> None:
     with pytest.raises(InvalidInput, match="is not the name of a time zone; write for example Europe/Berlin"):
         await service.create_tenant("acme", timezone=name)
