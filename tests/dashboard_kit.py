@@ -152,7 +152,9 @@ class Shop:
                 status=0,
             ),
             self.used("acme", 17, counts(0, 0), outcome=Outcome.UPSTREAM_ERROR, status=502),
-            self.used("globex", 18, counts(640, 210, provenance=Provenance.COUNTED), model="embed"),
+            self.used(
+                "globex", 18, counts(640, 210, provenance=Provenance.COUNTED), model="golden-embeddings"
+            ),
             self.used("acme", 19, counts(640, 77, provenance=Provenance.ESTIMATED)),
             self.used("initech", 11, counts(2_048, 12), "gpu-2"),
         ]

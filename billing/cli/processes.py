@@ -13,10 +13,11 @@ from billing.cli import output
 from billing.cli.context import Context
 from billing.errors import InvalidInput
 from billing.fleet.backend import check_url
-from billing.settings import ControlSettings, Durability, GatewaySettings, Settings, check
+from billing.settings import ControlSettings, Durability, GatewaySettings, LimitsSettings, Settings, check
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+MILLISECONDS_PER_SECOND = 1_000
 BACKENDS_MAX = 16
 """Addresses that one start looks at."""
 _DEFAULTS = GatewaySettings()
@@ -42,6 +43,20 @@ def gateway_options(command: Command) -> Command:
             default=_DEFAULTS.durability.value,
             show_default=True,
             help="Whether a reply's record is on disk before the reply ends or soon after.",
+        ),
+        click.option(
+            "--replicas-max",
+            type=int,
+            default=LimitsSettings().replicas_max,
+            show_default=True,
+            help="Workers over all gateways at most: what an open limit is shared by while Valkey is away.",
+        ),
+        click.option(
+            "--limits-timeout-ms",
+            type=click.IntRange(1, 10_000),
+            default=50,
+            show_default=True,
+            help="How long Valkey may take to decide before a limit's failure policy does.",
         ),
     )
     for option in reversed(options):
@@ -79,12 +94,24 @@ def machine_settings(
     return msgspec.structs.replace(settings, admin_token_hash=hashed), made
 
 
-def settings_of(settings: Settings, *, workers: int, host: str, port: int, durability: str) -> Settings:
+def settings_of(
+    settings: Settings,
+    *,
+    workers: int,
+    host: str,
+    port: int,
+    durability: str,
+    replicas_max: int = LimitsSettings().replicas_max,
+    limits_timeout_ms: int = 50,
+) -> Settings:
     """The settings with the gateway's options, checked whole."""
     chosen = msgspec.structs.replace(
         settings.gateway, workers=workers, host=host, port=port, durability=Durability(durability)
     )
-    return check(msgspec.structs.replace(settings, gateway=chosen))
+    limits = msgspec.structs.replace(
+        settings.limits, replicas_max=replicas_max, timeout_s=limits_timeout_ms / MILLISECONDS_PER_SECOND
+    )
+    return check(msgspec.structs.replace(settings, gateway=chosen, limits=limits))
 
 
 @click.command("gateway")

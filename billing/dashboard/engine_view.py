@@ -53,10 +53,13 @@ def _verdict(state: EngineState) -> Tag:
         return Tag(state.fault, BAD)
     if state.track is None or state.recorded is None:
         return Tag("not compared yet", FAIR)
-    if _differences(state.track, state.recorded) == (0, 0):
+    input_more, output_more = _differences(state.track, state.recorded)
+    if (input_more, output_more) == (0, 0):
         return Tag("equal", GOOD)
     if state.track.last.running:
         return Tag(f"{written.counted(state.track.last.running, 'request')} in flight", FAIR)
+    if state.recorded.requests_cut and input_more >= 0 and output_more >= 0:
+        return Tag(f"{written.counted(state.recorded.requests_cut, 'request')} cut short", FAIR)
     return Tag("differs", BAD)
 
 
@@ -89,6 +92,10 @@ def _notes(track: Track, recorded: BackendTotal) -> tuple[str, ...]:
         notes.append(
             f"{written.counted(track.began.running, 'request')} in flight when counting began, known in part only"
         )
+    if recorded.requests_cut and _differences(track, recorded) != (0, 0):
+        notes.append(
+            f"{written.counted(recorded.requests_cut, 'request')} cut short: what was made after that is counted there"
+        )
     if recorded.requests_unknown:
         notes.append(f"{written.counted(recorded.requests_unknown, 'record')} without a count")
     if track.restarts:
@@ -96,5 +103,5 @@ def _notes(track: Track, recorded: BackendTotal) -> tuple[str, ...]:
             f"{written.counted(track.restarts, 'restart')} of the engine: its work in between is not seen"
         )
     if not notes and _differences(track, recorded) != (0, 0):
-        notes.append("records on their way, callers who hung up, or traffic that bypasses the gateway")
+        notes.append("records on their way, or traffic that bypasses the gateway")
     return tuple(notes)

@@ -128,5 +128,5 @@ def _with_records(state: EngineState, recorded: dict[int, dict[UUID, BackendTota
     if state.track is None:
         return state
     of_backend = recorded[state.track.began.at_us].get(state.backend.id)
-    nothing = BackendTotal(state.backend.id, 0, 0, 0, 0)
+    nothing = BackendTotal(state.backend.id, 0, 0, 0, 0, 0)
     return msgspec.structs.replace(state, recorded=of_backend or nothing)

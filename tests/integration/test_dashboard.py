@@ -306,3 +306,4 @@ async def test_totals_pace_and_backends_are_summed_from_what_is_on_record(shop: 
     backends = {each.backend_id: each for each in await shop.usage.backend_totals(time.us - 18_500_000)}
     assert backends[shop.backends["gpu-2"]].input == 2_048
     assert backends[shop.backends["gpu-1"]].requests_unknown == 1
+    assert backends[shop.backends["gpu-1"]].requests_cut == 2

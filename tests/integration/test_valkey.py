@@ -110,16 +110,18 @@ async def test_each_write_has_its_own_time(server: ValkeyServer) -> None:
         began = time.monotonic()
 
         async def ended(number: int) -> float:
-            await asyncio.sleep(number * 0.04)
+            await asyncio.sleep(number * 0.2)
             with pytest.raises(Unavailable):
                 await client.call("ECHO", number)
             return time.monotonic() - began
 
         with server.stopped():
             times = await asyncio.gather(*map(ended, range(4)))
-            assert times == pytest.approx([0.1, 0.14, 0.18, 0.22], abs=0.03)
+            # Never too early, and none waits for the others' time, whatever else the machine does.
+            for number, time_s in enumerate(times):
+                assert -0.005 <= time_s - (0.1 + 0.2 * number) < 0.18
             began = time.monotonic()
-            assert await ended(0) == pytest.approx(0.1, abs=0.03)  # with nothing else that is still due
+            assert 0.095 <= await ended(0) < 0.4  # with nothing else that is still due
 
 
 def test_a_busy_process_does_not_take_its_own_delay_for_the_servers(server: ValkeyServer) -> None:

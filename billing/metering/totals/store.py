@@ -9,9 +9,12 @@ from billing.ids import floor_of
 from billing.infra.postgres import Connection
 from billing.metering.totals.total import BackendTotal, Pace, UsageTotal
 from billing.tokens.components import Components
+from billing.tokens.usage import Outcome
 
 LATEST_SEEN_MAX = 1_000
 """Latest records among which streamed ones are looked for, so that the look never reads a whole month."""
+
+_CUT_SHORT = [Outcome.CLIENT_CLOSED.value, Outcome.TRUNCATED.value, Outcome.INTERRUPTED.value]
 
 # Tenants lead the rollup's key: naming them lets Postgres go to each one's buckets instead of through all of history.
 _TOTALS = text("""
@@ -37,7 +40,7 @@ WHERE stream AND ttft_us IS NOT NULL ORDER BY id DESC LIMIT :rows_max
 """)
 _BACKENDS = text("""
 SELECT backend_id, count(*), count(*) FILTER (WHERE input IS NULL OR output IS NULL),
-  coalesce(sum(input), 0)::bigint, coalesce(sum(output), 0)::bigint
+  count(*) FILTER (WHERE outcome = ANY(:cut)), coalesce(sum(input), 0)::bigint, coalesce(sum(output), 0)::bigint
 FROM usage_record WHERE id >= :since GROUP BY backend_id ORDER BY backend_id
 """)
 
@@ -77,7 +80,7 @@ async def pace(connection: Connection, since_us: int, first_tokens_max: int) -> 
 
 async def backend_totals(connection: Connection, since_us: int) -> list[BackendTotal]:
     """What is on record of each model server, of requests that arrived since an instant."""
-    rows = await connection.execute(_BACKENDS, {"since": floor_of(since_us)})
+    rows = await connection.execute(_BACKENDS, {"since": floor_of(since_us), "cut": _CUT_SHORT})
     return [BackendTotal(*row) for row in rows]
 
 

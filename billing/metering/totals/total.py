@@ -26,10 +26,14 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class BackendTotal(msgspec.Struct, frozen=True):
-    """What is on record of one model server. Tokens are those that are known; ``requests_unknown`` lack a count."""
+    """What is on record of one model server. Tokens are those that are known; ``requests_unknown`` lack a count.
+
+    ``requests_cut`` ended before their answer did: the engine may have worked for them beyond what was seen of it.
+    """
 
     backend_id: UUID
     requests: int
     requests_unknown: int
+    requests_cut: int
     input: int
     output: int

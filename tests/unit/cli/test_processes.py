@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from billing.cli.processes import addresses_of, settings_of
@@ -25,3 +27,11 @@ def test_addresses_of_model_servers_are_taken_once_each_and_checked_before_anyth
         addresses_of(["http://gpu-7:8000/v1"])
     with pytest.raises(InvalidInput, match="--backend: at most 16 addresses, got 17"):
         addresses_of([f"http://gpu-{number}:8000" for number in range(17)])
+
+
+def test_the_options_of_limits_become_their_settings() -> None:
+    options: dict[str, Any] = {"workers": 1, "host": "::1", "port": 0, "durability": "before_reply"}
+    limits = settings_of(Settings(), **options, replicas_max=64, limits_timeout_ms=20).limits
+    assert (limits.replicas_max, limits.timeout_s) == (64, 0.02)
+    with pytest.raises(Misconfigured, match="replicas_max must be 1 to 100,000, got 0"):
+        settings_of(Settings(), **options, replicas_max=0)

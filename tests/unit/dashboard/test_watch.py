@@ -58,7 +58,7 @@ async def test_what_the_engine_counted_since_the_first_look_is_held_beside_the_r
     house = House()
     await house.look()
     house.pages["http://gpu-1/metrics"] = page(118, 103)
-    house.records = [BackendTotal(FIRST, 1, 0, 18, 53)]
+    house.records = [BackendTotal(FIRST, 1, 0, 0, 18, 53)]
     first, second = await house.look()
     assert engine_row(first).verdict.text == "equal"
     assert engine_row(second).verdict.text == "equal", "nothing counted, nothing recorded"
