@@ -162,7 +162,7 @@ async def serve(settings: Settings, listener: socket.socket, stop: StopSignal) -
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-        await admission.renew()
+        await admission.finish()
         await upstream.close()
         await valkey.close()
         spool.shutdown()

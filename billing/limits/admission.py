@@ -6,7 +6,6 @@ the live requests of every gateway are announced to the new one.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from enum import StrEnum
 from uuid import UUID
 
 import msgspec
@@ -18,9 +17,12 @@ from billing.limits.fallback import Fallback
 from billing.limits.headers import Headers, duration, headers
 from billing.limits.limit import Limit, Meter, OnFailure
 from billing.limits.outbox import Kind, Outbox, Post
+from billing.limits.permit import Permit, Place
 from billing.limits.ports import Store
 from billing.limits.twin import Decision, State
 from billing.settings import LimitsSettings
+
+__all__ = ["CHECK_INTERVAL_S", "Admission", "Permit"]
 
 CHECK_INTERVAL_S = 1.0
 """How often a worker calls :meth:`Admission.renew`: a lost store is noticed, and told of live requests, as soon."""
@@ -36,35 +38,6 @@ MEMORY_US = 600 * MICROSECONDS_PER_SECOND
 """How long the store remembers an ended id that might be sent again."""
 CLOCK_SAMPLE_MAX_US = MICROSECONDS_PER_SECOND
 """A reply that took longer says too little about the store's clock."""
-
-
-class Permit(msgspec.Struct, frozen=True):
-    """An admitted request; handed back to :meth:`Admission.settle` when it ends."""
-
-    id: UUID
-    tenant_id: UUID
-    tokens_bound: int
-    limits: tuple[Limit, ...]
-    """Those that count it: the enforced ones, and shadows that would have admitted it."""
-    headers: Headers
-    """What the reply tells of the limits."""
-    is_local: bool
-    """Whether this worker's own share admitted it, while the store was away."""
-
-    def __repr__(self) -> str:
-        by = "this worker" if self.is_local else "the store"
-        return f"<Permit {self.id} of {self.tokens_bound} tokens by {by}, {len(self.limits)} limits>"
-
-
-class Place(StrEnum):
-    """Who holds a live request's slots and reservations."""
-
-    STORE = "store"
-    ANNOUNCED = "announced"
-    """The store, which was told by a grant."""
-    WORKER = "worker"
-    UNCLEAR = "unclear"
-    """This worker, and perhaps the store too: its answer did not come."""
 
 
 class Admission:

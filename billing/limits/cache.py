@@ -82,8 +82,10 @@ class LimitCache:
     ) -> Decision:
         """All asks or none, in one script; raises ``Unavailable``, after which the outcome is unknown."""
         head: list[Part] = [request_id.bytes, lease_us, epoch_us or b"", b"", ends_max, grace_us]
-        reply = await _answer(self._transport.script(ADMIT, *_admission(tenant_id, head, asks)))
-        return _decision(reply)
+        try:
+            return _decision(await self._transport.script(ADMIT, *_admission(tenant_id, head, asks)))
+        except ValkeyError as fault:
+            raise Unavailable(f"Valkey refuses: {fault}") from fault
 
     def send(self, post: Post, epoch_us: int, done: Callable[[bool], None]) -> None:
         """Send a post without waiting; ``done`` is told once whether it was taken. A grant may carry the epoch."""
@@ -147,8 +149,19 @@ def _is_taken(kind: Kind, reply: "asyncio.Future[Any]") -> bool:
     return kind is not Kind.GRANT or State(reply.result()[0]) in {State.ADMITTED, State.ENDED}
 
 
-async def _answer(reply: "asyncio.Future[Any]") -> Any:
-    try:
-        return await reply
-    except ValkeyError as fault:
-        raise Unavailable(f"Valkey refuses: {fault}") from fault
+def _answer(reply: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
+    """The same reply, in which an error of the server's is ``Unavailable``; it need not be awaited."""
+    answer: asyncio.Future[Any] = reply.get_loop().create_future()
+    reply.add_done_callback(lambda done: _copy(done, answer))
+    return answer
+
+
+def _copy(reply: "asyncio.Future[Any]", answer: "asyncio.Future[Any]") -> None:
+    if answer.done():
+        return  # nobody waits any more
+    fault = Unavailable("given up") if reply.cancelled() else reply.exception()
+    if fault is None:
+        answer.set_result(reply.result())
+        return
+    answer.set_exception(Unavailable(f"Valkey refuses: {fault}") if isinstance(fault, ValkeyError) else fault)
+    answer.exception()  # taken note of: who sends and forgets leaves no line in the log

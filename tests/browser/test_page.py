@@ -23,6 +23,12 @@ ARGUMENTS = [
 FRESH_MS = 10_000
 """How long a change may take to be seen; the page asks every two seconds."""
 
+HIDDEN_IN_TABLE = """(() => {
+  const region = document.querySelector("table.requests").parentElement;
+  return region.scrollWidth - region.clientWidth;
+})()"""
+"""Pixels of the requests' table beyond its panel; one may be lost to rounding."""
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM} on this machine"),
@@ -135,12 +141,11 @@ async def test_everything_can_be_read_without_scripts(shop: Shop) -> None:
 async def test_nothing_is_wider_than_the_screen(shop: Shop) -> None:
     async with served(application(shop, watch_of(shop))) as address, opened(address) as screen:
         await screen.sign_in()
-        for width in (1440, 1360, 1240, 1024, 390):
+        for width in (1440, 1401, 1360, 1240, 1161, 1120, 1024, 390):
             await screen.page.set_viewport_size({"width": width, "height": 900})
             assert await screen.overflow() == 0, width
-            box = await screen.page.locator("table.requests tbody td.id a").first.bounding_box()
-            assert box is not None
-            assert box["x"] + box["width"] <= width, f"every column is seen without scrolling at {width}"
+            hidden = await screen.page.evaluate(HIDDEN_IN_TABLE)
+            assert hidden <= 1, f"every column is seen without scrolling at {width}"
         await screen.page.click("td.id a")
         await screen.page.wait_for_selector(".verdict")
         assert await screen.overflow() == 0
@@ -154,6 +159,8 @@ async def test_an_id_is_copied_whole(shop: Shop) -> None:
         opened(address, permissions=allowed) as screen,
     ):
         await screen.sign_in()
+        # The first sight of a fresh profile on a busy machine may come before the script has run.
+        await screen.page.reload()
         button = screen.page.locator("button.copy").first
         await button.click()
         await screen.page.wait_for_selector("button.copy.done")

@@ -17,9 +17,9 @@ from billing.settings import LimitsSettings
 from tests.integration.valkey_kit import ValkeyServer, connected, eventually
 from tests.limits_kit import PATIENT, count, fresh_tenant, gateway, gateways, limit, new_id, settled
 
-QUICK = LimitsSettings(timeout_s=0.05, replicas_max=5)
+QUICK = LimitsSettings(timeout_s=0.25, replicas_max=5)
 AT_ONCE_S = 0.1
-"""The policy's 50 ms, and what this machine adds."""
+"""What this machine, which has other work, may add to no time at all."""
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ async def test_a_stalled_valkey_takes_no_more_than_the_time_out_and_nothing_is_t
             (waited, refusal), (waited_too, permit) = await asyncio.gather(
                 timed(admission, closed), timed(admission, opened)
             )
-        assert max(waited, waited_too) < AT_ONCE_S
+        assert max(waited, waited_too) < QUICK.timeout_s + AT_ONCE_S
         assert isinstance(refusal, LimitsUnavailable)
         assert isinstance(permit, Permit)
         await eventually(lambda: admission.connected, 3.0)

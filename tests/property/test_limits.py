@@ -25,10 +25,12 @@ def asks(draw: st.DrawFn, number: int) -> Ask:
     created_us = BEGIN_US + draw(st.sampled_from([-1, 0, 10**12]))
     kind, is_shadow = number % 3, draw(st.integers(0, 5)) == 0
     if kind == 0:
-        return Ask(f"{number:032x}", amount, 60_000_000, burst, created_us, 1.0, 0.0, is_shadow)
+        take = draw(st.sampled_from([1.0, 1.0, 1.0, 1 / 3]))  # what a worker owes is no whole number
+        return Ask(f"{number:032x}", amount, 60_000_000, burst, created_us, take, 0.0, is_shadow)
     if kind == 1:
         bound = min(burst, draw(st.integers(1, max(1, burst // 2))))
-        return Ask(f"{number:032x}", amount, 60_000_000, burst, created_us, 0.0, bound, is_shadow)
+        take = draw(st.sampled_from([0.0, 0.0, 0.0, -bound]))  # announced again after a loss
+        return Ask(f"{number:032x}", amount, 60_000_000, burst, created_us, take, bound, is_shadow)
     return Ask(f"{number:032x}", min(amount, 3), 0, min(amount, 3), created_us, 0.0, 1.0, is_shadow)
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from billing.errors import LimitReached, LimitsUnavailable, Unavailable
-from billing.limits.admission import ENDS_MAX, RETURN_GRACE_US, Admission, Permit
+from billing.limits.admission import ENDS_MAX, LIMITS_MAX, RETURN_GRACE_US, Admission, Permit
 from billing.limits.bucket import Ask
 from billing.limits.limit import Enforce, Limit, Meter, OnFailure
 from billing.limits.outbox import Kind, Post
@@ -330,6 +331,23 @@ async def test_a_clock_that_is_off_is_not_ready(store: FakeStore, time: Time) ->
     assert admission.ready
     await admission.renew()
     assert (admission.ready, admission.clock_difference_us) == (False, 2_000_001)
+
+
+async def test_a_changed_limit_counts_at_once_and_keeps_what_was_used(admission: Admission) -> None:
+    before = limit(TENANT, amount=2)
+    for _ in range(2):
+        await admission.admit(new_id(), [before], 1)
+    after = msgspec.structs.replace(before, amount=5, burst=5)
+    assert isinstance(await answer(admission, [before]), LimitReached)
+    refusal = await answer(admission, [after])
+    assert isinstance(refusal, LimitReached)
+    assert refusal.retry_after_us == 12_000_000  # a fifth of a minute, not half of one
+
+
+async def test_what_is_remembered_of_limits_is_bounded(admission: Admission) -> None:
+    admission._asked.update((UUID(int=number), None) for number in range(LIMITS_MAX))
+    await admission.admit(new_id(), [limit(TENANT)], 1)
+    assert len(admission._asked) == 1
 
 
 async def test_finishing_sends_what_is_left(admission: Admission, store: FakeStore) -> None:

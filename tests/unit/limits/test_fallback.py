@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from billing.limits.fallback import Fallback
+from billing.limits.fallback import BUCKETS_MAX, Fallback
 from billing.limits.limit import Limit, Meter
 from billing.limits.twin import State
 from tests.limits_kit import limit, new_id
@@ -70,3 +70,14 @@ def test_a_running_request_is_handed_over_without_a_charge() -> None:
     assert fallback.owed(0) == []
     fallback.settle(request_id, 80, 0)
     assert admitted(fallback, limits, 1, bound=100) == 1
+
+
+def test_beyond_so_many_limits_nothing_is_admitted_until_some_are_full_again() -> None:
+    fallback, limits = Fallback(5), [limit(TENANT)]
+    admitted(fallback, limits, 1)
+    used, who = fallback._twin.buckets[limits[0].id.hex], fallback._users[limits[0].id.hex]
+    names = [str(number) for number in range(BUCKETS_MAX)]
+    fallback._twin.buckets.update(dict.fromkeys(names, used))
+    fallback._users.update(dict.fromkeys(names, who))
+    assert fallback.admit(new_id(), limits, 1, 0) is None
+    assert admitted(fallback, limits, 1, 60 * SECOND_US) == 1
