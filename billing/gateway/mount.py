@@ -111,7 +111,7 @@ class AsgiClient:
             return
         connection.joined.hold()
         try:
-            await self._send(head)
+            await self._send_body(head)
             await self._send_body(body)
         finally:
             connection.joined.release()
