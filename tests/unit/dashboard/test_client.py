@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -14,12 +15,10 @@ async def server(*parts: bytes) -> AsyncIterator[Callable[[str], str]]:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        try:
+        with contextlib.suppress(ConnectionError):  # whoever asked had enough
             for part in parts:
                 writer.write(part)
                 await writer.drain()
-        except ConnectionError:
-            pass  # whoever asked had enough
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
