@@ -199,6 +199,7 @@ def _report(
     data_dir, acme, globex = running.settings.data_dir, found.acme.slug, found.globex.slug
     run_command(data_dir, ["usage", "--tenant", acme], show)
     run_command(data_dir, ["trace", str(found.example)], show)
+    run_command(data_dir, ["invoices", "preview", "--tenant", acme], show)
     for tenant in (acme, globex):
         run_command(
             data_dir,
