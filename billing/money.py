@@ -112,6 +112,11 @@ def total(amounts: list[Decimal]) -> Decimal:
     return result
 
 
+def difference(amount: Decimal, less: Decimal) -> Decimal:
+    """What is left of an amount, exact: Python's own minus would round to the 28 digits of its default context."""
+    return EXACT.subtract(amount, less)
+
+
 def to_minor(amount: Decimal, currency: str, rounding: Rounding) -> int:
     """An amount rounded to whole minor units of its currency: ``0.005 USD`` is 0 half-even and 1 half-up."""
     scaled = amount.scaleb(exponent(currency), context=EXACT)
@@ -135,7 +140,7 @@ def allocate(total_minor: int, amounts: Sequence[Decimal], currency: str) -> lis
     if not 0 <= missing <= len(minors):
         raise ValueError(f"{total_minor} is no rounded sum of amounts that are cut to {sum(minors)}")
     remainders = [EXACT.subtract(each, Decimal(minor)) for each, minor in zip(scaled, minors, strict=True)]
-    for index in sorted(range(len(minors)), key=lambda index: -remainders[index])[:missing]:
+    for index in sorted(range(len(minors)), key=lambda index: remainders[index].copy_negate())[:missing]:
         minors[index] += 1
     return minors
 

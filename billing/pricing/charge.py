@@ -72,5 +72,5 @@ def _fee(plan: str, version: Version) -> Iterator[Charge]:
 def _true_up(plan: str, version: Version, used: Decimal) -> Iterator[Charge]:
     minimum = version.content.minimum
     if minimum is not None and used < minimum:
-        lacking = money.total([minimum, -used])
+        lacking = money.difference(minimum, used)
         yield Charge(ChargeKind.MINIMUM, plan, version.number, minimum, lacking)

@@ -127,7 +127,7 @@ def test_i5_more_never_costs_less(price: Price, quantity: int, more: int) -> Non
 def test_i5_at_an_edge_one_token_more_costs_one_token_of_one_tier(price: GraduatedPrice, beside: int) -> None:
     for tier in price.tiers[:-1]:
         quantity = (tier.up_to or 0) + beside
-        step = money.total([price.amount(quantity + 1), -price.amount(quantity)])
+        step = money.difference(price.amount(quantity + 1), price.amount(quantity))
         assert step == price.tiers[tier_of(price, quantity)].unit.amount(1)
 
 

@@ -210,3 +210,10 @@ def test_a_currency_has_the_decimals_of_iso_4217(decimals: int, codes: str) -> N
     for code in codes.split():
         assert money.check_currency(code, "currency") == code
         assert money.exponent(code) == decimals
+
+
+def test_a_difference_and_the_order_of_remainders_are_exact_beyond_28_digits() -> None:
+    long = Decimal("12345678901.000000000000000001")
+    assert money.difference(long, Decimal(12345678901)) == Decimal("1E-18")
+    close = [Decimal("0.0" + "4" * 40), Decimal("0.0" + "4" * 39 + "5")]
+    assert money.allocate(9, close, "USD") == [4, 5]

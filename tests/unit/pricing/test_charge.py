@@ -67,3 +67,9 @@ def test_a_period_is_charged_its_fee_and_minimum_once(
 def test_the_true_up_is_what_the_usage_lacks_of_the_minimum(used: str, lacking: list[str]) -> None:
     found = charged([Term(0, None, plan("a", (0, "500", "1000")))], a=used, other="5000")
     assert found == [("fee", "a", 1, "500"), *(("minimum", "a", 1, each) for each in lacking)]
+
+
+def test_the_true_up_is_exact_to_the_last_of_many_digits() -> None:
+    big = plan("a", (0, None, "1000000000"))
+    [found] = charged([Term(0, None, big)], a="999999999.999999999999999999999999999999")
+    assert found == ("minimum", "a", 1, "1E-30")
