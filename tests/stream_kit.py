@@ -10,9 +10,11 @@ import msgspec
 from hypothesis import strategies as st
 
 from billing.gateway.relay import StreamRelay
-from billing.tokens.dialects.openai import PATHS, Call, Operation, parse
+from billing.tokens.call import Asked
+from billing.tokens.dialects.openai_text import TextCall, parse
+from billing.tokens.dialects.routes import PATHS
 from billing.tokens.engines import LLAMA_CPP, VLLM, Engine
-from billing.tokens.meter import StreamMeter
+from billing.tokens.operation import Operation
 from billing.tokens.usage import TokenUsage
 from tests.gateway.recordings import Recording, recording
 
@@ -74,13 +76,13 @@ def counts(usage: TokenUsage) -> Counts:
     return (usage.input.value, usage.cached_input.value, usage.output.value, usage.reasoning.value)
 
 
-def fed(engine: Engine, call: Call, pieces: Iterable[bytes]) -> tuple[StreamRelay, bytes]:
-    relay = StreamRelay(StreamMeter(engine, call))
+def fed(engine: Engine, call: TextCall, pieces: Iterable[bytes]) -> tuple[StreamRelay, bytes]:
+    relay = StreamRelay(call.stream_meter(engine))
     out = [relay.feed(piece, 0) for piece in pieces]
     return relay, b"".join(out)
 
 
-def relayed(engine: Engine, call: Call, *pieces: bytes) -> Seen:
+def relayed(engine: Engine, call: TextCall, *pieces: bytes) -> Seen:
     relay, out = fed(engine, call, pieces)
     out += relay.finish(0)
     return Seen(out, relay.terminal, counts(relay.meter.usage()))
@@ -107,31 +109,30 @@ def events_of(body: bytes) -> list[bytes]:
     return [part + b"\n\n" for part in body.split(b"\n\n") if part]
 
 
-def call_of(engine: str, name: str, **asked: Any) -> Call:
+def call_of(engine: str, name: str, **asked: Any) -> TextCall:
     """The recorded request as a call; with ``asked`` a client that asked for just that."""
     path, request = recorded(engine, name).path, recorded(engine, name).request
     members = msgspec.json.decode(request) if request else {"model": "tiny", "messages": [], "stream": True}
     if asked:
         members = {key: value for key, value in members.items() if key not in ASKED["everything"]} | asked
     members.pop("no_members", None)
-    return parse(PATHS.get(path, Operation.CHAT), msgspec.json.encode(members))
+    operation = PATHS[path].operation if path in PATHS else Operation.CHAT
+    return parse(Asked(operation, path, msgspec.json.encode(members)))
 
 
-def bare_call(engine: str, name: str) -> Call:
+def bare_call(engine: str, name: str) -> TextCall:
     return call_of(engine, name, no_members=True)
 
 
-def expected_view(engine: Engine, body: bytes, call: Call) -> bytes:
+def expected_view(engine: Engine, body: bytes, call: TextCall) -> bytes:
     """What the client may see of a body, by text alone: engines write compact JSON."""
     view = b""
     for event in events_of(body):
         edited = (
-            event
-            if call.timings_asked or not engine.timings
-            else re.sub(rb',"timings":\{[^}]*\}', b"", event)
+            event if call.wish.timings or not engine.timings else re.sub(rb',"timings":\{[^}]*\}', b"", event)
         )
         final = b'"choices":[]' in event
-        keeps = call.usage_asked and (final or call.continuous_usage_asked or not engine.continuous_usage)
+        keeps = call.wish.usage and (final or call.wish.continuous_usage or not engine.continuous_usage)
         if not keeps and b'"usage":{' in event:
             edited = b"" if final else re.sub(rb',"usage":\{(?:[^{}]|\{[^{}]*\})*\}', b"", edited)
         view += edited

@@ -11,6 +11,7 @@ from billing.gateway.forward import Destination
 from billing.limits.admission import Permit
 from billing.limits.limit import Limit
 from billing.metering.event import Closed, Opened, Progress
+from billing.tokens.engines import Tokenize
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -143,5 +144,5 @@ class Admission(Protocol):
 class Tokenizer(Protocol):
     """Counts text where the engine can, within a time limit."""
 
-    async def count(self, target: Target, path: str, text: str) -> int | None:
+    async def count(self, target: Target, how: Tokenize, text: str) -> int | None:
         """Tokens of a text; None when it could not be counted in time."""

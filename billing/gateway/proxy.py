@@ -35,7 +35,7 @@ from billing.gateway.work import Work, decide
 from billing.metering.event import Closed, Progress
 from billing.settings import Durability, GatewaySettings, LimitsSettings
 from billing.tokens import estimate
-from billing.tokens.dialects.openai import Operation
+from billing.tokens.dialects.routes import Route
 from billing.tokens.meter import ReplyMeter, StreamMeter
 from billing.tokens.usage import (
     NOTHING_USED,
@@ -111,7 +111,7 @@ class Proxy:
 
     def welcome(
         self, method: str, path: str, headers: Mapping[bytes, bytes], at_us: int
-    ) -> tuple[Caller, Operation | ModelsRoute]:
+    ) -> tuple[Caller, Route | ModelsRoute]:
         """Who calls and what for, known from the head alone: a transport asks before it takes a long body in.
 
         Raises ``Unauthenticated``, ``Forbidden``, ``NotFound``, ``WrongMethod`` or ``Unavailable``.
@@ -231,7 +231,7 @@ class Proxy:
                 broken = UpstreamBroken(f"the engine's reply of {len(body)} bytes is not JSON")
                 await self._give_up(work, client, broken, Outcome.TRUNCATED)
                 return
-            ending = await self._whole_ending(work, reply, ReplyMeter(work.engine, body, work.call.prompts))
+            ending = await self._whole_ending(work, reply, work.call.reply_meter(work.engine, body))
         if client.gone:
             ending = msgspec.structs.replace(
                 ending, outcome=Outcome.CLIENT_CLOSED, status=STATUS_CLIENT_CLOSED
@@ -282,10 +282,10 @@ class Proxy:
 
     async def _count(self, work: Work, text: str) -> Count:
         """Reasoning tokens of a whole reply, by the backend's own tokenizer within its time limit, else estimated."""
-        path = work.engine.tokenize_path or ""
-        tokens = await self._tokenizer.count(work.target, path, text)
-        if tokens is not None:
-            return Count(tokens, Provenance.COUNTED, f"{path} of the reasoning text at the backend")
+        how = work.engine.tokenize
+        tokens = None if how is None else await self._tokenizer.count(work.target, how, text)
+        if how is not None and tokens is not None:
+            return Count(tokens, Provenance.COUNTED, f"{how.path} of the reasoning text at the backend")
         return Count(
             estimate.input_tokens(len(text.encode())),
             Provenance.ESTIMATED,

@@ -40,11 +40,12 @@ class StreamRelay:
         if not data:
             return event
         edit = self.meter.see(data, now_us)
-        if edit is Edit.KEEP:
-            return event
         if edit is Edit.STRIP:
             stripped = self.meter.strip(data)
-            return b"data: %b\n\n" % stripped if plain else with_data(event, stripped)
-        if edit is Edit.TERMINAL:
+            event = b"data: %b\n\n" % stripped if plain else with_data(event, stripped)
+        elif edit is Edit.DROP:
+            event = b""
+        if self.meter.done:
             self.terminal = event
-        return b""
+            return b""
+        return event

@@ -5,7 +5,7 @@ from urllib.parse import unquote
 import msgspec
 
 from billing.errors import NotFound, WrongMethod
-from billing.tokens.dialects.openai import PATHS, Operation
+from billing.tokens.dialects.routes import PATHS, Route, find
 
 MODELS_PATH = "/v1/models"
 PATH_SHOWN_MAX = 200
@@ -18,13 +18,13 @@ class ModelsRoute(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
-def route(method: str, path: str) -> Operation | ModelsRoute:
+def route(method: str, path: str) -> Route | ModelsRoute:
     """What a request asks for; raises ``NotFound`` for a path that is not proxied, ``InvalidInput`` for a wrong method."""
-    operation = PATHS.get(path)
-    if operation is not None:
+    found = find(path)
+    if found is not None:
         if method != "POST":
             raise WrongMethod(f"{path} takes POST, not {method}")
-        return operation
+        return found
     if path == MODELS_PATH or path.startswith(MODELS_PATH + "/"):
         if method != "GET":
             raise WrongMethod(f"{path} takes GET, not {method}")

@@ -9,22 +9,27 @@ from billing.directory.caller import Target
 from billing.errors import Unavailable
 from billing.gateway.forward import destination, request_head
 from billing.gateway.ports import Exchange, Upstream
+from billing.tokens.engines import Tokenize
 
 TEXT_BYTES_MAX = 4 * 1024 * 1024
 REPLY_BYTES_MAX = 64 * 1024 * 1024
 
 
-class _Tokens(msgspec.Struct, frozen=True):
-    """llama.cpp's reply to ``POST /tokenize``: one member for each token."""
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_number = msgspec.json.Decoder(int).decode
 
-    tokens: list[msgspec.Raw]
 
-
-_decode = msgspec.json.Decoder(_Tokens).decode
+def tokens_in(reply: bytes, how: Tokenize) -> int:
+    """The number of tokens that an engine's reply holds; raises ``msgspec.DecodeError`` when it holds none."""
+    if how.count_member is None and how.list_member is None:
+        return len(_list(reply))
+    member = _members(reply).get(how.count_member or how.list_member or "", msgspec.Raw(b"null"))
+    return _number(member) if how.count_member is not None else len(_list(member))
 
 
 class BackendTokenizer:
-    """``POST <path> {"content": text}`` at the backend that gave the answer (llama.cpp 0c1e57098)."""
+    """Asks the backend that gave the answer, each kind in its own way (``billing.tokens.engines``)."""
 
     def __init__(self, upstream: Upstream, *, timeout_s: float) -> None:
         self._upstream = upstream
@@ -34,16 +39,19 @@ class BackendTokenizer:
     def __repr__(self) -> str:
         return f"<BackendTokenizer failures={self.failures}>"
 
-    async def count(self, target: Target, path: str, text: str) -> int | None:
+    async def count(self, target: Target, how: Tokenize, text: str) -> int | None:
         """Tokens of a text; None, counted, when it is too long or the backend did not answer well and in time."""
-        body = msgspec.json.encode({"content": text})
+        asked = {how.text_member: text}
+        if how.wants_model:
+            asked["model"] = target.deployment.backend_model
+        body = msgspec.json.encode(asked)
         if len(body) > TEXT_BYTES_MAX:
             self.failures += 1
             return None
         try:
             async with asyncio.timeout(self._timeout_s):
-                reply = await self._ask(target, path, body)
-                return len(_decode(reply).tokens)
+                reply = await self._ask(target, how.path, body)
+                return tokens_in(reply, how)
         except (TimeoutError, Unavailable, msgspec.DecodeError):
             self.failures += 1
             return None

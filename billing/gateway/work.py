@@ -12,14 +12,8 @@ from billing.limits.admission import Permit
 from billing.limits.limit import Limit
 from billing.metering.event import Opened
 from billing.tokens import estimate
-from billing.tokens.dialects.openai import (
-    Call,
-    Operation,
-    check_countable,
-    output_bound,
-    parse,
-    upstream_body,
-)
+from billing.tokens.call import JSON, Asked, Call
+from billing.tokens.dialects.routes import Route
 from billing.tokens.engines import Engine
 from billing.tokens.engines import engine as engine_of
 from billing.tokens.meter import StreamMeter
@@ -47,7 +41,7 @@ class Work(msgspec.Struct, frozen=True):
 
     def tokens_bound(self, output_tokens: int) -> int:
         """The most tokens that the request is expected to use; ``output_tokens`` for one that does not say."""
-        return estimate.input_tokens(len(self.request.body)) + output_bound(self.call, output_tokens)
+        return estimate.input_tokens(len(self.request.body)) + self.call.output_bound(output_tokens)
 
     def opened(self) -> Opened:
         """The open entry."""
@@ -70,15 +64,17 @@ class Work(msgspec.Struct, frozen=True):
         )
 
 
-def decide(directory: Directory, request: Request, caller: Caller, operation: Operation) -> Work:
+def decide(directory: Directory, request: Request, caller: Caller, route: Route) -> Work:
     """Everything about a request that needs no waiting; raises what its caller is to be told."""
     if request.headers.get(b"content-encoding", IDENTITY) != IDENTITY:
         raise InvalidInput("a compressed request body is not accepted; send it as plain JSON")
-    call = parse(operation, request.body)
+    call = route.parse(
+        Asked(route.operation, request.path, request.body, request.headers.get(b"content-type", JSON))
+    )
     model = directory.model(call.model)
     target = choose(directory.targets(model), request.id, model.name)
     engine = engine_of(target.backend.engine)
-    check_countable(call, engine)
+    call.check(engine)
     return Work(
         request=request,
         caller=caller,
@@ -86,8 +82,8 @@ def decide(directory: Directory, request: Request, caller: Caller, operation: Op
         model=model.name,
         target=target,
         engine=engine,
-        body=upstream_body(call, engine, target.deployment.backend_model),
+        body=call.upstream_body(engine, target.deployment.backend_model, stream=call.stream),
         place=destination(target.backend.url),
         limits=directory.limits(caller, model.name),
-        meter=StreamMeter(engine, call),
+        meter=call.stream_meter(engine),
     )

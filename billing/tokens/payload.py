@@ -9,7 +9,15 @@ from typing import Any
 
 import msgspec
 
-from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Provenance, TokenUsage
+from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Part, Provenance, TokenUsage
+
+
+class Multimodal(msgspec.Struct, frozen=True):
+    """vLLM's ``multimodal_tokens`` (since 0.25.1)."""
+
+    image: int | None = None
+    audio: int | None = None
+    video: int | None = None
 
 
 class PromptDetails(msgspec.Struct, frozen=True):
@@ -18,12 +26,18 @@ class PromptDetails(msgspec.Struct, frozen=True):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     created_cache_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
+    video_tokens: int | None = None
+    multimodal_tokens: Multimodal | None = None
 
 
 class CompletionDetails(msgspec.Struct, frozen=True):
     """``completion_tokens_details``."""
 
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -34,6 +48,8 @@ class Usage(msgspec.Struct, frozen=True):
     total_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
+    reasoning_tokens: int | None = None
+    """SGLang's own place for it."""
 
     @property
     def empty(self) -> bool:
@@ -51,6 +67,7 @@ class Usage(msgspec.Struct, frozen=True):
                 or earlier.prompt_tokens_details == self.prompt_tokens_details
             )
             and _details_go_on(self.completion_tokens_details, earlier.completion_tokens_details)
+            and _goes_on(self.reasoning_tokens, earlier.reasoning_tokens)
         )
 
 
@@ -78,7 +95,12 @@ def _goes_on(present: int | None, earlier: int | None) -> bool:
 def _details_go_on(present: CompletionDetails | None, earlier: CompletionDetails | None) -> bool:
     if earlier is None:
         return True
-    return present is not None and _goes_on(present.reasoning_tokens, earlier.reasoning_tokens)
+    return (
+        present is not None
+        and _goes_on(present.reasoning_tokens, earlier.reasoning_tokens)
+        and _goes_on(present.audio_tokens, earlier.audio_tokens)
+        and _goes_on(present.image_tokens, earlier.image_tokens)
+    )
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -144,8 +166,39 @@ def usage_of(usage: Usage, provenance: Provenance, *, whole: str = "usage") -> T
         output=count(output, provenance, f"{whole}.completion_tokens"),
         reasoning=count(
             details.reasoning_tokens, provenance, f"{whole}.completion_tokens_details.reasoning_tokens"
-        ),
+        )
+        if details.reasoning_tokens is not None
+        else count(usage.reasoning_tokens, provenance, f"{whole}.reasoning_tokens"),
+        parts=_parts(usage, prompt, details, provenance, whole),
     )
+
+
+def _parts(
+    usage: Usage, prompt: PromptDetails, details: CompletionDetails, provenance: Provenance, whole: str
+) -> dict[Part, Count]:
+    """What is of another kind than text, and what a total holds beyond input and output (Gemini's thinking)."""
+    parts: dict[Part, Count] = {}
+    several = prompt.multimodal_tokens or Multimodal()
+    inputs, outputs = f"{whole}.prompt_tokens_details", f"{whole}.completion_tokens_details"
+    for part, plain, of_several, name in (
+        (Part.AUDIO_INPUT, prompt.audio_tokens, several.audio, "audio"),
+        (Part.IMAGE_INPUT, prompt.image_tokens, several.image, "image"),
+        (Part.VIDEO_INPUT, prompt.video_tokens, several.video, "video"),
+    ):
+        if plain:
+            parts[part] = count(plain, provenance, f"{inputs}.{name}_tokens")
+        elif of_several:
+            parts[part] = count(of_several, provenance, f"{inputs}.multimodal_tokens.{name}")
+    if details.audio_tokens:
+        parts[Part.AUDIO_OUTPUT] = count(details.audio_tokens, provenance, f"{outputs}.audio_tokens")
+    if details.image_tokens:
+        parts[Part.IMAGE_OUTPUT] = count(details.image_tokens, provenance, f"{outputs}.image_tokens")
+    hidden = (usage.total_tokens or 0) - (usage.prompt_tokens or 0) - (usage.completion_tokens or 0)
+    if hidden > 0 and usage.prompt_tokens is not None and usage.completion_tokens is not None:
+        parts[Part.HIDDEN] = count(
+            hidden, provenance, f"{whole}.total_tokens - prompt_tokens - completion_tokens"
+        )
+    return {part: known for part, known in parts.items() if known.value is not None}
 
 
 def usage_of_timings(timings: Timings) -> TokenUsage:
@@ -213,13 +266,19 @@ def _salvage_usage(usage: object) -> Usage | None:
         prompt_tokens=_integer(usage.get("prompt_tokens")),
         completion_tokens=_integer(usage.get("completion_tokens")),
         total_tokens=_integer(usage.get("total_tokens")),
-        prompt_tokens_details=PromptDetails(**_integers(prompt, PromptDetails))
-        if isinstance(prompt, dict)
-        else None,
+        prompt_tokens_details=_salvage_prompt(prompt) if isinstance(prompt, dict) else None,
         completion_tokens_details=CompletionDetails(**_integers(completion, CompletionDetails))
         if isinstance(completion, dict)
         else None,
+        reasoning_tokens=_integer(usage.get("reasoning_tokens")),
     )
+
+
+def _salvage_prompt(details: dict[str, Any]) -> PromptDetails:
+    several = details.get("multimodal_tokens")
+    integers = _integers(details, PromptDetails) | {"multimodal_tokens": None}
+    known = Multimodal(**_integers(several, Multimodal)) if isinstance(several, dict) else None
+    return msgspec.structs.replace(PromptDetails(**integers), multimodal_tokens=known)  # type: ignore[arg-type]  # of integers and None
 
 
 def _salvage_timings(timings: object) -> Timings | None:

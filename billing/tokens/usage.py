@@ -50,6 +50,46 @@ class Count(msgspec.Struct, frozen=True, gc=False, array_like=True):
 UNKNOWN = Count()
 
 
+class Part(StrEnum):
+    """What most replies lack: parts of the input or output by kind, and quantities that are no tokens."""
+
+    AUDIO_INPUT = "audio_input"
+    IMAGE_INPUT = "image_input"
+    VIDEO_INPUT = "video_input"
+    AUDIO_OUTPUT = "audio_output"
+    IMAGE_OUTPUT = "image_output"
+    CACHE_WRITE_1H = "cache_write_1h"
+    """Of the written cache, what lives for an hour (Anthropic)."""
+    HIDDEN = "hidden"
+    """Tokens in the engine's total that stand in neither its input nor its output; shown, never billed."""
+    TRAINING = "training"
+    """Tokens trained on; beside input and output."""
+    IMAGE = "image"
+    """Images made, where no tokens are reported for them."""
+    SECOND = "second"
+    """Seconds of audio, a fraction counted whole, where no tokens are reported for them."""
+    GPU_SECOND = "gpu_second"
+    CHARACTER = "character"
+    """Characters spoken, where no tokens are reported for them."""
+    SEARCH = "search"
+    """Searches and fetches that the engine made for the answer, or the search units of a reranker."""
+
+
+WHOLES = {
+    Part.AUDIO_INPUT: "input",
+    Part.IMAGE_INPUT: "input",
+    Part.VIDEO_INPUT: "input",
+    Part.AUDIO_OUTPUT: "output",
+    Part.IMAGE_OUTPUT: "output",
+    Part.CACHE_WRITE_1H: "cache_write",
+}
+"""Which count contains a part; every other part stands beside the counts."""
+UNITS = frozenset({Part.IMAGE, Part.SECOND, Part.GPU_SECOND, Part.CHARACTER, Part.SEARCH})
+"""The parts that are no tokens."""
+BESIDE = UNITS | {Part.TRAINING}
+"""The parts that are billed where a request has no other count."""
+
+
 class TokenUsage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The counts of one request."""
 
@@ -58,6 +98,8 @@ class TokenUsage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     cache_write: Count = UNKNOWN
     output: Count = UNKNOWN
     reasoning: Count = UNKNOWN
+    parts: dict[Part, Count] = {}
+    """Only parts that are known, above 0 or reported as 0."""
 
 
 NOTHING_USED = TokenUsage(
@@ -78,13 +120,20 @@ _ORDER = tuple(Provenance)
 
 
 def weakest(usage: TokenUsage) -> Provenance | None:
-    """The weakest provenance among the counts that are known; None when input or output is unknown.
+    """The weakest provenance among the counts that are known; None when input or output is unknown and no unit known.
 
     This one word stands in the rollup, because a plan's ``billable`` rule selects on it (billing-rules.md §5).
     """
-    if usage.input.value is None or usage.output.value is None:
+    if (usage.input.value is None or usage.output.value is None) and not usage.parts.keys() & BESIDE:
         return None
-    known = (usage.input, usage.cached_input, usage.cache_write, usage.output, usage.reasoning)
+    known = (
+        usage.input,
+        usage.cached_input,
+        usage.cache_write,
+        usage.output,
+        usage.reasoning,
+        *usage.parts.values(),
+    )
     return max((count.provenance for count in known if count.provenance is not None), key=_ORDER.index)
 
 
@@ -96,7 +145,13 @@ def clamp(usage: TokenUsage) -> TokenUsage:
         cache_write=_within(usage.cache_write, usage.input),
         output=usage.output,
         reasoning=_within(usage.reasoning, usage.output),
+        parts={part: _within_whole(part, count, usage) for part, count in usage.parts.items()},
     )
+
+
+def _within_whole(part: Part, count: Count, usage: TokenUsage) -> Count:
+    whole = WHOLES.get(part)
+    return count if whole is None else _within(count, getattr(usage, whole))
 
 
 def _within(part: Count, whole: Count) -> Count:

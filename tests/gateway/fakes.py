@@ -21,6 +21,7 @@ from billing.limits.admission import Permit
 from billing.limits.limit import Enforce, Limit, Meter, OnFailure
 from billing.metering.event import Closed, Opened, Progress, decode_entry, encode_entry
 from billing.settings import Durability, GatewaySettings
+from billing.tokens.engines import Tokenize
 from tests.gateway.fake_client import NOW_US, FakeClient, FakeClock, Journal
 
 KEY = b"Bearer sk-known"
@@ -237,9 +238,9 @@ class FakeTokenizer:
     def __repr__(self) -> str:
         return f"<FakeTokenizer {self._answer}>"
 
-    async def count(self, target: Target, path: str, text: str) -> int | None:
+    async def count(self, target: Target, how: Tokenize, text: str) -> int | None:
         await asyncio.sleep(0)
-        self._journal.note("count", (path, text))
+        self._journal.note("count", (how.path, text))
         return self._answer
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.gateway.relay import StreamRelay
-from billing.tokens.dialects.openai import Call
-from billing.tokens.meter import StreamMeter
+from billing.tokens.dialects.openai_text import TextCall
+from billing.tokens.dialects.openai_text_meter import TextStreamMeter
+from billing.tokens.merging import Several
 from billing.tokens.reasoning import ReasoningCounter
 from billing.tokens.sse import SseFramer
 from tests.gateway.recordings import CAPTURES
@@ -30,18 +31,25 @@ from tests.stream_kit import (
     streams,
 )
 
-PARTS = (StreamRelay, StreamMeter, SseFramer, ReasoningCounter)
+PARTS = (StreamRelay, TextStreamMeter, SseFramer, ReasoningCounter, Several)
 """What a relay is made of and changes as it goes."""
+
+
+def names_of(kind: type) -> tuple[str, ...]:
+    """The names of all that a part holds, also by what it inherits."""
+    return tuple(name for each in kind.__mro__ for name in getattr(each, "__slots__", ()))
 
 
 def copied(part: Any) -> Any:
     """A relay with its own framer, meter and counter; what cannot change is shared, which makes this cheap."""
     twin = object.__new__(type(part))
-    for name in part.__slots__:
+    for name in names_of(type(part)):
         value = getattr(part, name)
         if type(value) in PARTS:
             value = copied(value)
-        elif type(value) in (dict, set):
+        elif type(value) is dict:
+            value = {key: copied(held) if type(held) in PARTS else held for key, held in value.items()}
+        elif type(value) is set:
             value = value.copy()
         setattr(twin, name, value)
     return twin
@@ -49,8 +57,13 @@ def copied(part: Any) -> Any:
 
 def state_of(part: Any) -> list[Any]:
     """All that a relay knows: two of equal state do the same with whatever comes next."""
-    values = [getattr(part, name) for name in part.__slots__]
-    return [state_of(value) if type(value) in PARTS else value for value in values]
+    return [_state(getattr(part, name)) for name in names_of(type(part))]
+
+
+def _state(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _state(held) for key, held in value.items()}
+    return state_of(value) if type(value) in PARTS else value
 
 
 def test_every_recorded_stream_that_is_proxied_is_tried() -> None:
@@ -65,7 +78,7 @@ def test_every_recorded_stream_that_is_proxied_is_tried() -> None:
 @pytest.mark.parametrize("call_for", [call_of, bare_call], ids=["as recorded", "nothing asked"])
 @pytest.mark.parametrize(("engine", "name"), STREAMS)
 def test_two_reads_cut_anywhere_give_the_same(
-    engine: str, name: str, call_for: Callable[[str, str], Call]
+    engine: str, name: str, call_for: Callable[[str, str], TextCall]
 ) -> None:
     """At every offset, by induction over the events.
 
@@ -74,7 +87,7 @@ def test_two_reads_cut_anywhere_give_the_same(
     """
     body, call = recorded(engine, name).body, call_for(engine, name)
     events = events_of(body)
-    relay = StreamRelay(StreamMeter(ENGINES[engine], call))
+    relay = StreamRelay(call.stream_meter(ENGINES[engine]))
     outs, states = [], [copied(relay)]
     for event in events:
         outs.append(relay.feed(event, 0))
@@ -94,7 +107,7 @@ def test_two_reads_cut_anywhere_give_the_same(
 @pytest.mark.parametrize("call_for", [call_of, bare_call], ids=["as recorded", "nothing asked"])
 @pytest.mark.parametrize(("engine", "name"), STREAMS)
 def test_reads_of_one_byte_each_give_the_same(
-    engine: str, name: str, call_for: Callable[[str, str], Call]
+    engine: str, name: str, call_for: Callable[[str, str], TextCall]
 ) -> None:
     body, call = recorded(engine, name).body, call_for(engine, name)
     single = [body[offset : offset + 1] for offset in range(len(body))]

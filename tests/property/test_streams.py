@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from billing.gateway.relay import StreamRelay
 from billing.tokens.components import Component, components
 from billing.tokens.engines import LLAMA_CPP, VLLM
-from billing.tokens.meter import StreamMeter
 from billing.tokens.usage import TokenUsage
 from tests.stream_kit import (
     ASKED,
@@ -103,7 +102,7 @@ def test_a_byte_order_mark_costs_no_count_and_no_byte() -> None:
 def test_counts_of_a_stream_that_breaks_off_grow_with_it_and_never_beyond_its_own(
     engine: str, name: str
 ) -> None:
-    call, relay = bare_call(engine, name), StreamRelay(StreamMeter(ENGINES[engine], bare_call(engine, name)))
+    call, relay = bare_call(engine, name), StreamRelay(bare_call(engine, name).stream_meter(ENGINES[engine]))
     final = relayed(ENGINES[engine], call, recorded(engine, name).body).counts
     before: Counts = UNKNOWN
     for event in events_of(recorded(engine, name).body):

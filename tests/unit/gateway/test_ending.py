@@ -3,10 +3,10 @@
 import pytest
 
 from billing.gateway.ending import label, refusal, stream_outcome
-from billing.tokens.dialects.openai import Operation, parse
 from billing.tokens.engines import VLLM
-from billing.tokens.meter import StreamMeter
+from billing.tokens.operation import Operation
 from billing.tokens.usage import Outcome
+from tests.call_kit import text_call
 
 FINISH = b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}'
 TOKEN = b'{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}'
@@ -32,7 +32,7 @@ DONE = b"[DONE]"
 def test_the_leaving_counts_first_then_the_engines_error_then_a_missing_end(
     seen: list[bytes], gone: bool, complete: bool, outcome: Outcome
 ) -> None:
-    meter = StreamMeter(VLLM, parse(Operation.CHAT, b'{"model":"m","messages":[],"stream":true}'))
+    meter = text_call(Operation.CHAT, b'{"model":"m","messages":[],"stream":true}').stream_meter(VLLM)
     for number, data in enumerate(seen):
         meter.see(data, number)
     assert stream_outcome(meter, gone=gone, complete=complete) is outcome

@@ -8,7 +8,7 @@ import pytest
 from billing.errors import SpoolFull, Unavailable
 from billing.ids import instant_of
 from billing.settings import Durability
-from billing.tokens.usage import UNKNOWN, Count, Outcome, Provenance, TokenUsage
+from billing.tokens.usage import Count, Outcome, Provenance, TokenUsage
 from tests.gateway.fakes import (
     BACKEND_ID,
     CALLER,
@@ -52,6 +52,9 @@ FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n
 USED = b'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":3},"timings":{"prompt_n":4,"predicted_n":3}}\n\n'
 WHOLE = b'{"id":"c-1","model":"weights","choices":[{"index":0,"message":{"content":"a"}}],"usage":{"prompt_tokens":4,"completion_tokens":3}}'
 REASONED = WHOLE.replace(b'"content":"a"', b'"content":"a","reasoning_content":"because"')
+REASONED_AND_COUNTED = REASONED.replace(
+    b'"completion_tokens":3', b'"completion_tokens":3,"completion_tokens_details":{"reasoning_tokens":2}'
+)
 
 
 def values(usage: TokenUsage) -> tuple[int | None, ...]:
@@ -213,13 +216,21 @@ async def test_reasoning_of_a_whole_reply_is_counted_by_the_engine_or_estimated(
 
 
 @pytest.mark.parametrize(
-    ("engine", "reply"), [("vllm", REASONED), ("llama.cpp", WHOLE), ("llama.cpp", b"{}"), ("llama.cpp", b"x")]
+    ("engine", "reply", "reasoning"),
+    [
+        ("vllm", REASONED_AND_COUNTED, 2),
+        ("llama.cpp", WHOLE, None),
+        ("llama.cpp", b"{}", None),
+        ("llama.cpp", b"x", None),
+    ],
 )
-async def test_nothing_is_tokenized_that_is_reported_or_absent(engine: str, reply: bytes) -> None:
+async def test_nothing_is_tokenized_that_is_reported_or_absent(
+    engine: str, reply: bytes, reasoning: int | None
+) -> None:
     world = World(json_reply(reply), engine=engine)
     await world.serve(body())
     assert "count" not in world.journal.names
-    assert world.record.usage.reasoning == UNKNOWN
+    assert world.record.usage.reasoning.value == reasoning
     assert world.client.body == reply
 
 

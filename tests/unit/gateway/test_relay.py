@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from billing.gateway.relay import StreamRelay
-from billing.tokens.dialects.openai import Operation, parse
 from billing.tokens.engines import LLAMA_CPP, VLLM, Engine
-from billing.tokens.meter import StreamMeter
+from billing.tokens.operation import Operation
 from billing.tokens.sse import EVENT_BYTES_MAX
+from tests.call_kit import text_call
 
 TIMED = (
     b'data: {"choices":[{"index":0,"delta":{"content":"a"}}],"timings":{"prompt_n":4,"predicted_n":1}}\n\n'
@@ -19,7 +19,7 @@ DONE = b"data: [DONE]\n\n"
 
 def relay(engine: Engine = LLAMA_CPP, **members: object) -> StreamRelay:
     body = msgspec.json.encode({"model": "tiny", "messages": [], "stream": True, **members})
-    return StreamRelay(StreamMeter(engine, parse(Operation.CHAT, body)))
+    return StreamRelay(text_call(Operation.CHAT, body).stream_meter(engine))
 
 
 def test_what_was_injected_never_reaches_the_client() -> None:

@@ -5,7 +5,8 @@ import pytest
 from billing.errors import BillingError, NotFound
 from billing.gateway.problem import problem
 from billing.gateway.routes import ModelsRoute, route
-from billing.tokens.dialects.openai import Operation
+from billing.tokens.dialects.routes import Route
+from billing.tokens.operation import Operation
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,9 @@ from billing.tokens.dialects.openai import Operation
     ],
 )
 def test_operations(path: str, operation: Operation) -> None:
-    assert route("POST", path) is operation
+    found = route("POST", path)
+    assert isinstance(found, Route)
+    assert found.operation is operation
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from billing.errors import InvalidInput, NotFound
 from billing.gateway.ports import Request
 from billing.gateway.work import decide
 from billing.limits.limit import Limit
-from billing.tokens.dialects.openai import Operation
+from tests.call_kit import CHAT
 from tests.gateway.fakes import BACKEND_ID, CALLER, KEY, NOW_US, USAGE_ID, FakeDirectory, limit, snapshot
 
 
@@ -21,14 +21,14 @@ def directory(*limits: Limit) -> FakeDirectory:
 
 
 def test_an_alias_is_the_model_and_its_limits_are_found() -> None:
-    work = decide(directory(limit()), request(max_tokens=7), CALLER, Operation.CHAT)
+    work = decide(directory(limit()), request(max_tokens=7), CALLER, CHAT)
     assert (work.model, work.limits, work.target.backend.id) == ("tiny", (limit(),), BACKEND_ID)
     assert work.tokens_bound(1000) == len(work.request.body) // 4 + 7
     assert work.permit is None
 
 
 def test_the_open_entry() -> None:
-    opened = decide(directory(), request(stream=True, user="u"), CALLER, Operation.CHAT).opened()
+    opened = decide(directory(), request(stream=True, user="u"), CALLER, CHAT).opened()
     assert (opened.id, opened.tenant_id, opened.key_id) == (USAGE_ID, CALLER.tenant_id, CALLER.key_id)
     assert (opened.model, opened.engine, opened.operation, opened.stream) == (
         "tiny",
@@ -42,4 +42,4 @@ def test_the_open_entry() -> None:
 @pytest.mark.parametrize(("members", "fault"), [({"model": "other"}, NotFound), ({"n": 2}, InvalidInput)])
 def test_what_cannot_be_served_is_refused(members: dict[str, object], fault: type[Exception]) -> None:
     with pytest.raises(fault):
-        decide(directory(), request(**members), CALLER, Operation.CHAT)
+        decide(directory(), request(**members), CALLER, CHAT)

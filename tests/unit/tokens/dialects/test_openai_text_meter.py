@@ -5,10 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from billing.tokens.dialects.openai import Call, Operation, parse
+from billing.tokens.dialects.openai_text import TextCall
+from billing.tokens.dialects.openai_text_meter import TextReplyMeter, TextStreamMeter
 from billing.tokens.engines import LLAMA_CPP, VLLM, Engine
-from billing.tokens.meter import CHOICES_TRACKED_MAX, Edit, ReplyMeter, StreamMeter
+from billing.tokens.merging import CHOICES_TRACKED_MAX
+from billing.tokens.meter import Edit
+from billing.tokens.operation import Operation
 from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Provenance, TokenUsage
+from tests.call_kit import text_call
 
 NOTHING: dict[str, Any] = {}
 USAGE = {"stream_options": {"include_usage": True}}
@@ -16,11 +20,11 @@ CONTINUOUS = {"stream_options": {"include_usage": True, "continuous_usage_stats"
 TIMINGS = {"timings_per_token": True}
 
 
-def call(operation: Operation = Operation.CHAT, **members: Any) -> Call:
+def call(operation: Operation = Operation.CHAT, **members: Any) -> TextCall:
     subject = (
         {"prompt": members.pop("prompt", "x")} if operation is Operation.COMPLETIONS else {"messages": []}
     )
-    return parse(operation, msgspec.json.encode({"model": "tiny", "stream": True, **subject, **members}))
+    return text_call(operation, msgspec.json.encode({"model": "tiny", "stream": True, **subject, **members}))
 
 
 def event(*choices: dict[str, Any], **members: Any) -> bytes:
@@ -48,8 +52,8 @@ def used(prompt: int, completion: int, **details: Any) -> dict[str, Any]:
     }
 
 
-def metered(engine: Engine, asked: Call, *events: bytes) -> StreamMeter:
-    meter = StreamMeter(engine, asked)
+def metered(engine: Engine, asked: TextCall, *events: bytes) -> TextStreamMeter:
+    meter = asked.stream_meter(engine)
     for number, data in enumerate(events):
         meter.see(data, 1_000 + 100 * number)
     return meter
@@ -60,11 +64,11 @@ def values(usage: TokenUsage) -> tuple[int | None, ...]:
 
 
 def test_nothing_seen_is_nothing_known() -> None:
-    meter = StreamMeter(LLAMA_CPP, call())
+    meter = call().stream_meter(LLAMA_CPP)
     assert meter.usage() == TokenUsage()
     assert (meter.first_token_us, meter.last_token_us, meter.itl_us(), meter.response_id) == (None,) * 4
     assert (meter.done, meter.finished, meter.failed) == (False, False, False)
-    assert repr(meter) == "<StreamMeter llama.cpp running output=unknown>"
+    assert repr(meter) == "<TextStreamMeter running output=unknown>"
 
 
 def test_the_engines_final_usage_goes_before_its_running_counts() -> None:
@@ -133,7 +137,7 @@ def test_reasoning_is_counted_by_the_engines_counter() -> None:
 
 
 def test_a_reported_reasoning_count_goes_before_the_counter_and_a_doubtful_zero_does_not() -> None:
-    def reasoned(tokens: int) -> StreamMeter:
+    def reasoned(tokens: int) -> TextStreamMeter:
         running = [
             event(thinks("r"), usage=used(32, 2, completion_tokens_details={"reasoning_tokens": tokens})),
             event(says("a"), usage=used(32, 4, completion_tokens_details={"reasoning_tokens": tokens})),
@@ -203,7 +207,7 @@ def test_cached_tokens_of_several_prompts_are_the_last_prompts_only_and_not_take
 
 
 def test_the_time_of_the_first_and_the_last_token() -> None:
-    meter = StreamMeter(LLAMA_CPP, call())
+    meter = call().stream_meter(LLAMA_CPP)
     meter.see(event({"index": 0, "delta": {"role": "assistant", "content": ""}}, timings=timed(0)), 1_000)
     assert meter.first_token_us is None
     meter.see(event(thinks("r"), timings=timed(1)), 5_000)
@@ -245,16 +249,16 @@ def test_an_empty_delta_is_no_token(delta: dict[str, Any]) -> None:
 
 
 def test_ends() -> None:
-    meter = StreamMeter(VLLM, call())
+    meter = call().stream_meter(VLLM)
     meter.see(event({"index": 0, "delta": {}, "finish_reason": "stop"}), 1)
     assert (meter.finished, meter.done, meter.failed) == (True, False, False)
-    assert meter.see(b"[DONE]", 2) is Edit.TERMINAL
+    assert (meter.see(b"[DONE]", 2), meter.done) == (Edit.KEEP, True)
     assert meter.done
-    assert repr(meter) == "<StreamMeter vllm done output=unknown>"
+    assert repr(meter) == "<TextStreamMeter done output=unknown>"
 
 
 def test_a_stream_of_several_choices_is_finished_when_all_of_them_are() -> None:
-    meter = StreamMeter(VLLM, call(n=2))
+    meter = call(n=2).stream_meter(VLLM)
     meter.see(event({"index": 1, "delta": {}, "finish_reason": "stop"}), 1)
     assert not meter.finished
     meter.see(event({"index": 0, "delta": {}, "finish_reason": "length"}), 2)
@@ -263,7 +267,7 @@ def test_a_stream_of_several_choices_is_finished_when_all_of_them_are() -> None:
 
 @pytest.mark.parametrize("error", [{"message": "no"}, "no", 500, True, [1]])
 def test_an_error_in_the_stream_is_a_failure_and_reaches_the_client(error: object) -> None:
-    meter = StreamMeter(VLLM, call())
+    meter = call().stream_meter(VLLM)
     assert meter.see(msgspec.json.encode({"error": error}), 1) is Edit.KEEP
     assert meter.failed
     assert "failed" in repr(meter)
@@ -312,7 +316,7 @@ EDITS = {
 
 @pytest.mark.parametrize(("engine", "asked", "data", "edit"), EDITS.values(), ids=EDITS)
 def test_what_the_client_may_see(engine: Engine, asked: dict[str, Any], data: bytes, edit: Edit) -> None:
-    assert StreamMeter(engine, call(**asked)).see(data, 0) is edit
+    assert call(**asked).stream_meter(engine).see(data, 0) is edit
 
 
 STRIPPED = {
@@ -342,7 +346,7 @@ STRIPPED = {
 def test_only_what_was_injected_is_taken_out(
     engine: Engine, asked: dict[str, Any], data: bytes, seen: bytes
 ) -> None:
-    assert StreamMeter(engine, call(**asked)).strip(data) == seen
+    assert call(**asked).stream_meter(engine).strip(data) == seen
 
 
 def whole(**members: Any) -> bytes:
@@ -353,40 +357,43 @@ MESSAGE = {"index": 0, "message": {"content": "a", "reasoning_content": "because
 
 
 def test_a_whole_reply_reports_its_usage() -> None:
-    meter = ReplyMeter(LLAMA_CPP, whole(choices=[MESSAGE], usage=used(32, 53), timings=timed(53)))
+    meter = TextReplyMeter(LLAMA_CPP, whole(choices=[MESSAGE], usage=used(32, 53), timings=timed(53)))
     assert values(meter.usage())[0::2] == (32, 53)
     assert meter.usage().output.provenance is Provenance.REPORTED
     assert (meter.response_id, meter.response_model) == ("c-1", "weights")
-    assert repr(meter) == "<ReplyMeter llama.cpp 53 reported (usage.completion_tokens)>"
+    assert repr(meter) == "<TextReplyMeter 53 reported (usage.completion_tokens)>"
 
 
 def test_a_whole_reply_of_an_old_build_takes_its_cached_tokens_from_timings() -> None:
     assert (
-        ReplyMeter(LLAMA_CPP, whole(usage=used(32, 53), timings=timed(53))).usage().cached_input.value == 31
+        TextReplyMeter(LLAMA_CPP, whole(usage=used(32, 53), timings=timed(53))).usage().cached_input.value
+        == 31
     )
 
 
 def test_a_whole_reply_without_usage_takes_llamacpps_timings_and_nobody_elses() -> None:
-    assert values(ReplyMeter(LLAMA_CPP, whole(timings=timed(53))).usage())[:3] == (32, 31, 53)
-    assert ReplyMeter(VLLM, whole(timings=timed(53))).usage() == TokenUsage()
+    assert values(TextReplyMeter(LLAMA_CPP, whole(timings=timed(53))).usage())[:3] == (32, 31, 53)
+    assert TextReplyMeter(VLLM, whole(timings=timed(53))).usage() == TokenUsage()
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"<html>", b"\xff\xfe", b'{"usage":', b'{"id":5,"x":'])
 def test_a_whole_reply_that_is_none_has_unknown_counts(body: bytes) -> None:
-    meter = ReplyMeter(LLAMA_CPP, body)
+    meter = TextReplyMeter(LLAMA_CPP, body)
     assert meter.usage() == TokenUsage()
     assert (meter.response_id, meter.response_model, meter.reasoning_text()) == (None, None, None)
 
 
 def test_reasoning_text_is_counted_apart_only_where_the_engine_does_not_report_it() -> None:
     body = whole(choices=[MESSAGE], usage=used(32, 53))
-    assert ReplyMeter(LLAMA_CPP, body).reasoning_text() == "because"
-    assert ReplyMeter(VLLM, body).reasoning_text() is None
+    assert TextReplyMeter(LLAMA_CPP, body).reasoning_text() == "because"
+    assert TextReplyMeter(VLLM, body).reasoning_text() == "because"
+    counted = used(32, 53, completion_tokens_details={"reasoning_tokens": 20})
+    assert TextReplyMeter(VLLM, whole(choices=[MESSAGE], usage=counted)).reasoning_text() is None
     silent = whole(choices=[{"index": 0, "message": {"content": "a", "reasoning_content": ""}}])
-    assert ReplyMeter(LLAMA_CPP, silent).reasoning_text() is None
+    assert TextReplyMeter(LLAMA_CPP, silent).reasoning_text() is None
 
 
 def test_a_reported_zero_beside_reasoning_text_is_doubtful_and_not_recorded_as_reported() -> None:
     usage = used(32, 53, completion_tokens_details={"reasoning_tokens": 0})
-    reasoning = ReplyMeter(VLLM, whole(choices=[MESSAGE], usage=usage)).usage().reasoning
+    reasoning = TextReplyMeter(VLLM, whole(choices=[MESSAGE], usage=usage)).usage().reasoning
     assert (reasoning.value, reasoning.provenance) != (0, Provenance.REPORTED)

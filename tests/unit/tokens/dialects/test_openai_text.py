@@ -6,20 +6,12 @@ import msgspec
 import pytest
 
 from billing.errors import InvalidInput
-from billing.tokens.dialects.openai import (
-    CHOICES_MAX,
-    END_USER_LENGTH_MAX,
-    MEMBERS_MAX,
-    MODEL_LENGTH_MAX,
-    PATHS,
-    Call,
-    Operation,
-    check_countable,
-    output_bound,
-    parse,
-    upstream_body,
-)
+from billing.tokens.dialects.openai_text import CHOICES_MAX, TextCall
+from billing.tokens.dialects.openai_text_meter import Wish
 from billing.tokens.engines import LLAMA_CPP, VLLM
+from billing.tokens.members import END_USER_LENGTH_MAX, MEMBERS_MAX, MODEL_LENGTH_MAX
+from billing.tokens.operation import Operation
+from tests.call_kit import text_call
 
 SUBJECTS: dict[Operation, dict[str, Any]] = {
     Operation.CHAT: {"messages": [{"role": "user", "content": "hi"}]},
@@ -32,19 +24,11 @@ def body(operation: Operation = Operation.CHAT, **members: Any) -> bytes:
     return msgspec.json.encode({"model": "tiny"} | SUBJECTS[operation] | members)
 
 
-def call(operation: Operation = Operation.CHAT, **members: Any) -> Call:
-    return parse(operation, body(operation, **members))
+def call(operation: Operation = Operation.CHAT, **members: Any) -> TextCall:
+    return text_call(operation, body(operation, **members))
 
 
-def test_the_paths_of_the_dialect() -> None:
-    assert PATHS == {
-        "/v1/chat/completions": Operation.CHAT,
-        "/v1/completions": Operation.COMPLETIONS,
-        "/v1/embeddings": Operation.EMBEDDINGS,
-    }
-
-
-@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize("operation", SUBJECTS)
 def test_a_plain_request(operation: Operation) -> None:
     got = call(operation)
     assert (got.operation, got.model, got.stream, got.choices, got.prompts) == (
@@ -54,12 +38,7 @@ def test_a_plain_request(operation: Operation) -> None:
         1,
         1,
     )
-    assert (got.usage_asked, got.continuous_usage_asked, got.timings_asked, got.end_user) == (
-        False,
-        False,
-        False,
-        None,
-    )
+    assert (got.wish, got.end_user) == (Wish(), None)
 
 
 def test_what_a_client_asks_for() -> None:
@@ -68,18 +47,18 @@ def test_what_a_client_asks_for() -> None:
         stream_options={"include_usage": True, "continuous_usage_stats": True},
     )  # fmt: skip
     assert (got.stream, got.choices, got.end_user) == (True, 3, "ada")
-    assert (got.usage_asked, got.continuous_usage_asked, got.timings_asked) == (True, True, True)
+    assert got.wish == Wish(usage=True, continuous_usage=True, timings=True)
 
 
 @pytest.mark.parametrize("asked", [1, "true", None, [], {}, False])
 def test_only_true_is_asking(asked: object) -> None:
     got = call(stream=True, stream_options={"include_usage": asked, "continuous_usage_stats": asked})
-    assert (got.usage_asked, got.continuous_usage_asked) == (False, False)
+    assert got.wish == Wish()
 
 
 def test_null_members_are_absent_members() -> None:
     got = call(stream=None, n=None, user=None, stream_options=None, timings_per_token=None)
-    assert (got.stream, got.choices, got.end_user, got.usage_asked) == (False, 1, None, False)
+    assert (got.stream, got.choices, got.end_user, got.wish) == (False, 1, None, Wish())
 
 
 NOT_A_BODY = {
@@ -94,7 +73,7 @@ NOT_A_BODY = {
 @pytest.mark.parametrize("raw", NOT_A_BODY.values(), ids=NOT_A_BODY)
 def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidInput, match="request body"):
-        parse(Operation.CHAT, raw)
+        text_call(Operation.CHAT, raw)
 
 
 NOT_UTF8 = {
@@ -109,7 +88,7 @@ NOT_UTF8 = {
 @pytest.mark.parametrize("raw", NOT_UTF8.values(), ids=NOT_UTF8)
 def test_text_that_is_no_unicode_is_refused_and_not_a_crash(raw: bytes) -> None:
     with pytest.raises(InvalidInput):
-        parse(Operation.CHAT, raw)
+        text_call(Operation.CHAT, raw)
 
 
 REFUSED: dict[str, tuple[Operation, dict[str, Any], str]] = {
@@ -151,11 +130,11 @@ def test_a_wrong_member_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize(
-    ("operation", "param"), list(zip(Operation, ["messages", "prompt", "input"], strict=True))
+    ("operation", "param"), list(zip(SUBJECTS, ["messages", "prompt", "input"], strict=True))
 )
 def test_a_request_must_have_its_subject(operation: Operation, param: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        parse(operation, b'{"model":"tiny"}')
+        text_call(operation, b'{"model":"tiny"}')
     assert refusal.value.param == param
 
 
@@ -189,11 +168,11 @@ def test_prompts_are_counted_as_the_engine_does(prompt: object, count: int) -> N
 
 def test_white_space_does_not_hide_a_list_of_prompts() -> None:
     raw = b'{ "model" : "tiny" , "prompt" :\n[ "a" ,\t"b" ] , "n" : 1 }'
-    assert parse(Operation.COMPLETIONS, raw).prompts == 2
+    assert text_call(Operation.COMPLETIONS, raw).prompts == 2
 
 
 def test_an_escaped_member_name_is_the_same_member() -> None:
-    assert parse(Operation.CHAT, b'{"model":"tiny","messages":[],"\\u006e":2}').choices == 2
+    assert text_call(Operation.CHAT, b'{"model":"tiny","messages":[],"\\u006e":2}').choices == 2
 
 
 UNCOUNTED: dict[str, tuple[Operation, dict[str, Any], str]] = {
@@ -214,7 +193,7 @@ def test_what_llamacpp_does_not_count_whole_is_refused(
     operation: Operation, members: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        check_countable(call(operation, **members), LLAMA_CPP)
+        call(operation, **members).check(LLAMA_CPP)
     assert refusal.value.param == param
     assert "tiny" in str(refusal.value)
     assert "llama.cpp" in str(refusal.value)
@@ -224,13 +203,13 @@ def test_what_llamacpp_does_not_count_whole_is_refused(
 def test_what_llamacpp_makes_of_another_kind_of_number_is_not_tried(choices: object) -> None:
     # It cuts a number to 32 bits: 2 − 2³² is 2 to it (measured).
     with pytest.raises(InvalidInput) as refusal:
-        check_countable(call(n_cmpl=choices), LLAMA_CPP)
+        call(n_cmpl=choices).check(LLAMA_CPP)
     assert refusal.value.param == "n_cmpl"
 
 
 @pytest.mark.parametrize(("operation", "members", "_param"), UNCOUNTED.values(), ids=UNCOUNTED)
 def test_vllm_counts_all_of_it(operation: Operation, members: dict[str, Any], _param: str) -> None:
-    check_countable(call(operation, **members), VLLM)
+    call(operation, **members).check(VLLM)
 
 
 @pytest.mark.parametrize(
@@ -246,11 +225,12 @@ def test_vllm_counts_all_of_it(operation: Operation, members: dict[str, Any], _p
 def test_llamacpp_counts_one_of_each_and_many_embeddings(
     operation: Operation, members: dict[str, Any]
 ) -> None:
-    check_countable(call(operation, **members), LLAMA_CPP)
+    call(operation, **members).check(LLAMA_CPP)
 
 
 def sent(raw: bytes, operation: Operation = Operation.CHAT, engine: Any = VLLM, model: str = "tiny") -> bytes:
-    return upstream_body(parse(operation, raw), engine, model)
+    got = text_call(operation, raw)
+    return got.upstream_body(engine, model, stream=got.stream)
 
 
 def test_a_body_that_needs_no_change_goes_out_as_it_came() -> None:
@@ -293,9 +273,9 @@ def test_a_whole_request_is_not_asked_for_stream_options() -> None:
 @pytest.mark.parametrize("name", ["n", "stream", "prompt"])
 def test_a_member_that_stands_twice_reaches_the_engine_once_in_an_edited_body(name: str) -> None:
     raw = b'{"model":"tiny","prompt":["a","b"],"n":2,"stream":false,"prompt":"a","n":1,"stream":true}'
-    call = parse(Operation.COMPLETIONS, raw)
-    check_countable(call, LLAMA_CPP)
-    members = upstream_body(call, LLAMA_CPP, "tiny")
+    call = text_call(Operation.COMPLETIONS, raw)
+    call.check(LLAMA_CPP)
+    members = call.upstream_body(LLAMA_CPP, "tiny", stream=call.stream)
     assert members.count(b'"%s":' % name.encode()) == 1
     assert msgspec.json.decode(members)[name] == {"n": 1, "stream": True, "prompt": "a"}[name]
 
@@ -304,7 +284,7 @@ def test_a_member_that_stands_twice_reaches_the_engine_once_in_an_edited_body(na
 def test_a_user_with_a_control_character_is_refused(user: str) -> None:
     body = msgspec.json.encode({"model": "m", "messages": [], "user": user})
     with pytest.raises(InvalidInput, match="control character") as fault:
-        parse(Operation.CHAT, body)
+        text_call(Operation.CHAT, body)
     assert fault.value.param == "user"
 
 
@@ -323,9 +303,9 @@ def test_a_user_with_a_control_character_is_refused(user: str) -> None:
     ],
 )
 def test_the_output_that_a_call_may_use(members: dict[str, Any], bound: int) -> None:
-    assert output_bound(call(**members), 1000) == bound
+    assert call(**members).output_bound(1000) == bound
 
 
 def test_each_prompt_of_a_completion_may_use_it_and_embeddings_use_none() -> None:
-    assert output_bound(call(Operation.COMPLETIONS, prompt=["a", "b"], max_tokens=5), 1000) == 10
-    assert output_bound(call(Operation.EMBEDDINGS), 1000) == 0
+    assert call(Operation.COMPLETIONS, prompt=["a", "b"], max_tokens=5).output_bound(1000) == 10
+    assert call(Operation.EMBEDDINGS).output_bound(1000) == 0

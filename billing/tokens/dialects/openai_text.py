@@ -1,0 +1,138 @@
+"""OpenAI's dialect of text: chat completions, completions and embeddings (openai-openapi ``openapi.yaml``; protocols.md §5)."""
+
+from typing import Any
+
+from billing.errors import InvalidInput
+from billing.tokens.call import Asked, Call
+from billing.tokens.dialects.openai_text_meter import TextReplyMeter, TextStreamMeter, Wish
+from billing.tokens.engines import Engine
+from billing.tokens.members import (
+    Members,
+    an_object,
+    end_user_of,
+    flag,
+    items_of,
+    members_of,
+    model_of,
+    output_max,
+    shown,
+    start,
+    text_of,
+    whole_number,
+    with_members,
+)
+from billing.tokens.operation import Dialect, Operation
+
+CHOICES_MAX = 128
+_SUBJECT = {Operation.CHAT: "messages", Operation.COMPLETIONS: "prompt", Operation.EMBEDDINGS: "input"}
+_OTHER_NAMES_OF_N = ("n_cmpl", "best_of")
+"""llama.cpp takes ``n_cmpl`` for ``n`` (measured on 0c1e57098); older servers have ``best_of``."""
+_OUTPUT_MAX_NAMES = ("max_completion_tokens", "max_tokens", "n_predict")
+"""How a client says how much may be generated; ``n_predict`` is llama.cpp's own word."""
+
+
+class TextCall(Call, frozen=True, kw_only=True):
+    """One request for text, or for embeddings of it."""
+
+    members: Members
+    wish: Wish
+    """What the client itself asked to be told in a stream."""
+
+    def check(self, engine: Engine) -> None:
+        """Raises ``InvalidInput`` for a request whose reply the engine does not count whole."""
+        if engine.several_counted_whole or self.operation is Operation.EMBEDDINGS:
+            return
+        if self.choices > 1:
+            raise InvalidInput(
+                f"n must be 1 for {self.model}: its engine ({engine.name}) does not count several choices; send {self.choices} requests",
+                "n",
+            )
+        for name in _OTHER_NAMES_OF_N:
+            several = whole_number(self.members, name)
+            # llama.cpp cuts a number to 32 bits: 2 - 2**32 is 2 to it.
+            if several is not None and several != 1:
+                raise InvalidInput(
+                    f"{name} must be 1 for {self.model}: its engine ({engine.name}) does not count it", name
+                )
+        if self.prompts > 1:
+            raise InvalidInput(
+                f"prompt must be one prompt for {self.model}: its engine ({engine.name}) does not count an array of prompts; "
+                f"send {self.prompts} requests",
+                "prompt",
+            )
+
+    def output_bound(self, unsaid: int) -> int:
+        """The most output tokens that the call may use; embeddings have none."""
+        return 0 if self.operation is Operation.EMBEDDINGS else super().output_bound(unsaid)
+
+    def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:
+        """The body to send: as it came where nothing must change, else with the model's name and the counts asked for."""
+        changes: dict[str, Any] = {} if backend_model == self.model else {"model": backend_model}
+        if stream:
+            changes.update(engine.stream_fields)
+            changes["stream_options"] = an_object(self.members, "stream_options") | engine.stream_options
+            if not self.stream:
+                changes["stream"] = True
+        changes.update(dict.fromkeys(engine.members_removed & self.members.keys()))
+        return with_members(self.members, changes) if changes else self.body
+
+    def stream_meter(self, engine: Engine) -> TextStreamMeter:
+        """What follows the streamed reply."""
+        return TextStreamMeter(engine, self.operation, self.choices, self.prompts, self.wish)
+
+    def reply_meter(self, engine: Engine, body: bytes) -> TextReplyMeter:
+        """What reads the whole reply."""
+        return TextReplyMeter(engine, body, self.prompts)
+
+
+def parse(asked: Asked) -> TextCall:
+    """The call of a request body; raises ``InvalidInput`` that names the member and says what to write."""
+    members = members_of(asked.body)
+    model = model_of(members)
+    stream = flag(members, "stream")
+    if stream and asked.operation is Operation.EMBEDDINGS:
+        raise InvalidInput("embeddings cannot be streamed; leave out stream", "stream")
+    _check_subject(asked.operation, members)
+    options = an_object(members, "stream_options")
+    choices = whole_number(members, "n")
+    if choices is not None and not 1 <= choices <= CHOICES_MAX:
+        raise InvalidInput(f"n must be 1 to {CHOICES_MAX}, got {choices}", "n")
+    return TextCall(
+        operation=asked.operation,
+        dialect=Dialect.OPENAI,
+        path=asked.path,
+        body=asked.body,
+        model=model,
+        stream=stream,
+        choices=1 if choices is None else choices,
+        prompts=_prompts(asked.operation, members),
+        output_max=output_max(members, *_OUTPUT_MAX_NAMES),
+        end_user=end_user_of(text_of(members, "user")),
+        members=members,
+        wish=Wish(
+            usage=options.get("include_usage") is True,
+            continuous_usage=options.get("continuous_usage_stats") is True,
+            timings=flag(members, "timings_per_token"),
+        ),
+    )
+
+
+def _check_subject(operation: Operation, members: Members) -> None:
+    name = _SUBJECT[operation]
+    if name not in members:
+        raise InvalidInput(f"you must provide {name}", name)
+    first = start(members[name], 1)
+    if operation is Operation.CHAT and first != b"[":
+        raise InvalidInput(f"messages must be an array of objects, got {shown(members[name])}", name)
+    if operation is not Operation.CHAT and first not in {b'"', b"["}:
+        raise InvalidInput(f"{name} must be a string or an array, got {shown(members[name])}", name)
+
+
+def _prompts(operation: Operation, members: Members) -> int:
+    """How many prompts a completion asks for: an array of numbers is one prompt, already tokenized."""
+    if operation is not Operation.COMPLETIONS or start(members["prompt"], 1) != b"[":
+        return 1
+    items = items_of(members, "prompt")
+    if not items:
+        raise InvalidInput("prompt is an empty array; write at least one prompt", "prompt")
+    return len(items) if start(items[0], 1) in {b'"', b"[", b"{"} else 1
