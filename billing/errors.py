@@ -46,9 +46,13 @@ class InvalidInput(BillingError):
 
 
 class WrongMethod(InvalidInput):
-    """The thing named does not take this HTTP method."""
+    """The thing named does not take this HTTP method; ``allow`` is the one that it takes."""
 
     kind = "wrong_method"
+
+    def __init__(self, message: str, param: str | None = None, *, allow: str = "") -> None:
+        super().__init__(message, param)
+        self.allow = allow
 
 
 class TooLarge(InvalidInput):

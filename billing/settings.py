@@ -99,6 +99,8 @@ class ControlSettings(msgspec.Struct, frozen=True):
     request_body_bytes_max: int = 1 * MIB
     session_s: float = 12 * 3600.0
     """How long a browser stays signed in."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks whose connections are proxies of ours: their X-Forwarded-For and X-Forwarded-Proto are believed."""
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, get, post, put
+from litestar import Controller, get, patch, post, put
 from litestar.params import JSONBody
 
 from billing.admin.describe import described
@@ -12,7 +12,7 @@ from billing.admin.moment import written, written_or_none
 from billing.admin.page import LIMIT_DEFAULT, After, Limit, Page, page, read
 from billing.admin.parameters import BackendName
 from billing.admin.services import Services
-from billing.fleet.backend import Backend, EngineKind
+from billing.fleet.backend import Backend, EngineKind, OnHangUp
 
 
 class BackendDocument(msgspec.Struct, frozen=True):
@@ -24,6 +24,8 @@ class BackendDocument(msgspec.Struct, frozen=True):
     engine: EngineKind
     has_credential: bool
     concurrency: int | None
+    on_hang_up: OnHangUp
+    """What becomes of a request whose client hangs up before its whole reply is there; a stream's is always stopped."""
     created_at: str
     archived_at: str | None
 
@@ -35,6 +37,14 @@ class BackendChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     engine: EngineKind
     credential: Annotated[str, msgspec.Meta(extra_json_schema={"writeOnly": True})] | None = None
     concurrency: int | None = None
+    on_hang_up: OnHangUp = OnHangUp.ABORT
+
+
+class BackendParts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What becomes different; what is not said stays, the credential too."""
+
+    engine: EngineKind | None = None
+    on_hang_up: OnHangUp | None = None
 
 
 BACKEND = BackendDocument(
@@ -44,11 +54,14 @@ BACKEND = BackendDocument(
     engine=EngineKind.VLLM,
     has_credential=True,
     concurrency=64,
+    on_hang_up=OnHangUp.STREAM_AND_ASSEMBLE,
     created_at="2026-11-24T10:00:00Z",
     archived_at=None,
 )
+SENT = BackendChange(
+    "http://10.0.0.7:8000", EngineKind.VLLM, "key-of-gpu-1", 64, OnHangUp.STREAM_AND_ASSEMBLE
+)
 ARCHIVED = msgspec.structs.replace(BACKEND, archived_at="2026-11-25T10:00:00Z")
-SENT = BackendChange("http://10.0.0.7:8000", EngineKind.VLLM, "key-of-gpu-1", 64)
 
 
 class BackendController(Controller):
@@ -70,7 +83,13 @@ class BackendController(Controller):
     async def put_backend(
         self, services: Services, backend: BackendName, data: JSONBody[BackendChange]
     ) -> BackendDocument:
-        """Add the model server of a name, or change it in every part; an archived one is back in service."""
+        """Add the model server of a name, or change it in every part; an archived one is back in service.
+
+        `on_hang_up` says what becomes of a request whose client wants a whole reply and hangs up before it is there:
+        with `abort` the engine is told, and only what is known by then is billed, usually nothing; with `drain` it
+        finishes and all is billed; with `stream_and_assemble` it is asked for a stream from which the gateway assembles
+        the reply, so that it stops at once and the count is exact.
+        """
         return document(
             await services.fleet.put_backend(
                 backend,
@@ -78,7 +97,28 @@ class BackendController(Controller):
                 data.engine,
                 credential=data.credential,
                 concurrency=data.concurrency,
+                on_hang_up=data.on_hang_up,
             )
+        )
+
+    @patch(
+        "/{backend:str}",
+        **described(
+            "Change a backend",
+            BACKEND,
+            sent=BackendParts(on_hang_up=OnHangUp.STREAM_AND_ASSEMBLE),
+            refusals=(404,),
+        ),
+    )
+    async def change_backend(
+        self, services: Services, backend: BackendName, data: JSONBody[BackendParts]
+    ) -> BackendDocument:
+        """Another engine kind, or another way with those who hang up; from the next requests on, within a second.
+
+        Its address changes by `PUT` only, which says the credential anew: one that stays must not go elsewhere.
+        """
+        return document(
+            await services.fleet.change_backend(backend, engine=data.engine, on_hang_up=data.on_hang_up)
         )
 
     @post(
@@ -100,6 +140,7 @@ def document(backend: Backend) -> BackendDocument:
         engine=backend.engine,
         has_credential=backend.has_credential,
         concurrency=backend.concurrency,
+        on_hang_up=backend.on_hang_up,
         created_at=written(backend.created_at_us),
         archived_at=written_or_none(backend.archived_at_us),
     )

@@ -50,6 +50,9 @@ Everything an operator does: who is billed, what answers, what it costs, and wha
 
 Send the admin token as `Authorization: Bearer …`. Errors are problems (RFC 9457). Lists come in pages: send `next` of
 a page as `after`. Amounts are decimal text, instants RFC 3339 in UTC. Every write is in the audit log.
+
+The examples are one story: on an empty server each is accepted once what it names is made (two backends, `gpu-1` and
+`gpu-2`), and answered as shown. Ids, keys and instants in them are placeholders; on your server they are others.
 """
 
 

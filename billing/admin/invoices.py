@@ -16,7 +16,7 @@ from billing.admin.services import Services
 from billing.exports.invoice_csv import COLUMNS, invoice_csv
 from billing.exports.invoice_json import invoice_json
 from billing.invoicing.close import CloseResult, CloseState, NoInvoice
-from billing.invoicing.content import Apart, Content, Line
+from billing.invoicing.content import Apart, Content, Line, digest, encode
 from billing.invoicing.invoice import InvoiceStatus, InvoiceSummary
 
 CSV = "text/csv"
@@ -82,21 +82,23 @@ class ClosedDocuments(msgspec.Struct, frozen=True):
     data: list[ClosedDocument]
 
 
+NUMBER = "INV-000001"
+"""As the first invoice of an issuer is numbered."""
 INVOICE = InvoiceDocument(
     id=UUID("019ab3f4-8c00-7000-8000-000000000013"),
-    number="INV-1",
+    number=NUMBER,
     status=InvoiceStatus.ISSUED,
     tenant="acme",
     tenant_name="Acme Inc.",
     period="2026-11",
-    start="2026-11-01T00:00:00Z",
-    end="2026-12-01T00:00:00Z",
-    time_zone="UTC",
+    start="2026-10-31T18:30:00Z",
+    end="2026-11-30T18:30:00Z",
+    time_zone="Asia/Kolkata",
     is_early=False,
     currency="USD",
     total="21.00",
     total_minor=2100,
-    issued_at="2026-12-01T00:05:00Z",
+    issued_at="2026-11-30T18:35:00Z",
 )
 _USAGE = Line(
     kind="usage",
@@ -129,9 +131,9 @@ _CONTENT = Content(
     tenant="acme",
     tenant_name="Acme Inc.",
     month="2026-11",
-    start="2026-11-01T00:00:00Z",
-    end="2026-12-01T00:00:00Z",
-    time_zone="UTC",
+    start="2026-10-31T18:30:00Z",
+    end="2026-11-30T18:30:00Z",
+    time_zone="Asia/Kolkata",
     is_early=False,
     note=None,
     currency="USD",
@@ -151,10 +153,10 @@ _CONTENT = Content(
 )
 ISSUED = IssuedDocument(
     _CONTENT,
-    "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    digest(encode(_CONTENT)).hex(),
     UUID("019ab3f4-8c00-7000-8000-000000000013"),
-    "2026-12-01T00:05:00Z",
-    "INV-1",
+    "2026-11-30T18:35:00Z",
+    NUMBER,
 )
 CLOSED = ClosedDocuments([ClosedDocument("acme", "2026-11", CloseState.ISSUED, INVOICE, None, "")])
 

@@ -52,10 +52,10 @@ class LimitChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 LIMIT = LimitDocument(
     id=UUID("019ab3f4-8c00-7000-8000-000000000012"),
     tenant="acme",
-    project=None,
-    key="sk-0aB3dE5g",
-    scope="key",
-    model="llama-3.1-70b",
+    project="search",
+    key=None,
+    scope="project",
+    model=None,
     meter=Meter.REQUESTS,
     amount=50,
     window_s=60,
@@ -64,7 +64,7 @@ LIMIT = LimitDocument(
     on_failure=OnFailure.CLOSED,
     created_at="2026-11-24T10:00:00Z",
 )
-SENT = LimitChange(Meter.REQUESTS, 50, key="sk-0aB3dE5g", model="llama-3.1-70b")
+SENT = LimitChange(Meter.REQUESTS, 50, project="search")
 
 
 class LimitController(Controller):

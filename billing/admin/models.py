@@ -8,12 +8,14 @@ from uuid import UUID
 import msgspec
 from litestar import Controller, get, post
 from litestar.params import JSONBody
+from msgspec import UNSET, UnsetType
 
 from billing.admin.describe import described
 from billing.admin.moment import written, written_or_none
 from billing.admin.page import LIMIT_DEFAULT, After, Limit, Page, page, read
 from billing.admin.services import Services
 from billing.fleet.deployment import DeploymentRequest
+from billing.fleet.model import ReasoningTags
 from billing.fleet.service import ListedModel
 
 
@@ -26,6 +28,17 @@ class DeploymentDocument(msgspec.Struct, frozen=True):
     priority: int
 
 
+class Tags(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model writes into its answer around its reasoning, where its server has no reasoning parser."""
+
+    start: str
+    end: str
+
+    def tags(self) -> ReasoningTags:
+        """The same as the service takes it."""
+        return ReasoningTags(self.start, self.end)
+
+
 class ModelDocument(msgspec.Struct, frozen=True):
     """A model that is sold under a public name; usage is priced by this name, whatever alias was asked for."""
 
@@ -34,6 +47,9 @@ class ModelDocument(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...]
     created_at: str
     archived_at: str | None
+    reasoning_tags: Tags | None
+    tokenizer: str | None
+    """What counts its text where its engine has no count."""
     deployments: tuple[DeploymentDocument, ...]
 
 
@@ -50,12 +66,22 @@ class NewDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
         return DeploymentRequest(self.backend, self.backend_model, self.weight, self.priority)
 
 
-class NewModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A model to be added, with at least one deployment."""
 
     name: str
     deployments: list[NewDeployment]
     aliases: list[str] = []
+    reasoning_tags: Tags | None = None
+    tokenizer: str | None = None
+
+
+class ModelChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What becomes different of a model; what is not said stays, what is null is taken away."""
+
+    model: str
+    reasoning_tags: Tags | UnsetType | None = UNSET
+    tokenizer: str | UnsetType | None = UNSET
 
 
 class Deploy(NewDeployment, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -76,10 +102,17 @@ MODEL = ModelDocument(
     aliases=("llama",),
     created_at="2026-11-24T10:00:00Z",
     archived_at=None,
+    reasoning_tags=Tags("<think>", "</think>"),
+    tokenizer="llama3",
     deployments=(DeploymentDocument("gpu-1", "meta/llama-3.1-70b-instruct", 1, 0),),
 )
-ARCHIVED = msgspec.structs.replace(MODEL, archived_at="2026-11-25T10:00:00Z")
+DEPLOYED = msgspec.structs.replace(
+    MODEL, deployments=(DeploymentDocument("gpu-2", "llama-3.1-70b", 3, 0), *MODEL.deployments)
+)
+ARCHIVED = msgspec.structs.replace(DEPLOYED, archived_at="2026-11-25T10:00:00Z")
 DEPLOYMENT = NewDeployment("gpu-1", "meta/llama-3.1-70b-instruct")
+NEW = NewModel("llama-3.1-70b", [DEPLOYMENT], ["llama"], MODEL.reasoning_tags, MODEL.tokenizer)
+CHANGE = ModelChange("llama-3.1-70b", MODEL.reasoning_tags, MODEL.tokenizer)
 DEPLOY = Deploy(backend="gpu-2", model="llama-3.1-70b", weight=3)
 
 
@@ -98,17 +131,38 @@ class ModelController(Controller):
         found = await services.fleet.list_models(limit + 1, name)
         return page(found, limit, document, lambda listed: (listed.model.name,))
 
-    @post(
-        **described(
-            "Add a model", MODEL, sent=NewModel("llama-3.1-70b", [DEPLOYMENT], ["llama"]), refusals=(404, 409)
-        )
-    )
+    @post(**described("Add a model", MODEL, sent=NEW, refusals=(404, 409)))
     async def add_model(self, services: Services, data: JSONBody[NewModel]) -> ModelDocument:
-        """A new model with its deployments. Its name and aliases answer to no other model."""
-        requests = [each.request() for each in data.deployments]
-        return document(await services.fleet.add_model(data.name, requests, data.aliases))
+        """A new model with its deployments. Its name and aliases answer to no other model.
 
-    @post("/deploy", status_code=200, **described("Deploy a model", MODEL, sent=DEPLOY, refusals=(404, 409)))
+        `reasoning_tags` are for models whose server leaves them in the answer. `tokenizer` is the absolute path of a
+        `tokenizer.json` on the gateways' hosts, or the name of a vocabulary that they have.
+        """
+        return document(
+            await services.fleet.add_model(
+                data.name,
+                [each.request() for each in data.deployments],
+                data.aliases,
+                reasoning_tags=data.reasoning_tags.tags() if data.reasoning_tags else None,
+                tokenizer=data.tokenizer,
+            )
+        )
+
+    @post("/change", status_code=200, **described("Change a model", MODEL, sent=CHANGE, refusals=(404,)))
+    async def change_model(self, services: Services, data: JSONBody[ModelChange]) -> ModelDocument:
+        """Read a model's text in another way, from the next requests on, within a second.
+
+        What is not said stays; null takes it away.
+        """
+        said = data.reasoning_tags
+        tags = said.tags() if isinstance(said, Tags) else said
+        return document(
+            await services.fleet.change_model(data.model, reasoning_tags=tags, tokenizer=data.tokenizer)
+        )
+
+    @post(
+        "/deploy", status_code=200, **described("Deploy a model", DEPLOYED, sent=DEPLOY, refusals=(404, 409))
+    )
     async def deploy(self, services: Services, data: JSONBody[Deploy]) -> ModelDocument:
         """Answer a model on one more backend, within a second."""
         return document(await services.fleet.deploy(data.model, data.request()))
@@ -125,7 +179,7 @@ class ModelController(Controller):
 
 def document(listed: ListedModel) -> ModelDocument:
     """A model as the API shows it."""
-    model = listed.model
+    model, tags = listed.model, listed.model.reasoning_tags
     deployments = (
         DeploymentDocument(each.backend, each.backend_model, each.weight, each.priority)
         for each in listed.placements
@@ -136,5 +190,7 @@ def document(listed: ListedModel) -> ModelDocument:
         aliases=model.aliases,
         created_at=written(model.created_at_us),
         archived_at=written_or_none(model.archived_at_us),
+        reasoning_tags=Tags(tags.start, tags.end) if tags else None,
+        tokenizer=model.tokenizer,
         deployments=tuple(deployments),
     )

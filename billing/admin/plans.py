@@ -12,6 +12,7 @@ from billing.admin.describe import described
 from billing.admin.moment import written
 from billing.admin.page import LIMIT_DEFAULT, After, Limit, Page, page, read
 from billing.admin.parameters import PlanName
+from billing.admin.readable import YAML_TYPES
 from billing.admin.services import Services
 from billing.errors import InvalidInput, TooLarge
 from billing.pricing.billable import Disposition
@@ -24,7 +25,6 @@ from billing.pricing.service import Applied
 from billing.pricing.yaml_text import BYTES_MAX
 from billing.tokens.components import Component
 
-YAML_TYPES = ("text/yaml", "application/yaml", "application/x-yaml")
 JSON_TYPE = "application/json"
 
 
@@ -106,14 +106,14 @@ class PlanText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 VERSION = VersionDocument(
     version=1,
-    effective="2026-11-01T00:00:00Z",
+    effective="2026-01-01T00:00:00Z",
     label="Standard",
     rates=[
         RatesDocument(
             "llama-3.1-70b",
             {
-                "uncached_input": PriceDocument("unit", 0, None, "0.50", 1_000_000),
-                "answer_output": PriceDocument("unit", 0, None, "1.50", 1_000_000),
+                "uncached_input": PriceDocument("unit", 0, None, "0.5", 1_000_000),
+                "answer_output": PriceDocument("unit", 0, None, "1.5", 1_000_000),
             },
         )
     ],
@@ -128,7 +128,7 @@ YAML = """plan: standard
 currency: USD
 label: Standard
 versions:
-  - effective: 2026-11-01T00:00:00Z
+  - effective: 2026-01-01T00:00:00Z
     per: 1000000
     monthly_fee: "20"
     rates:

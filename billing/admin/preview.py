@@ -29,7 +29,11 @@ class LineDocument(msgspec.Struct, frozen=True):
 
 
 class ChargeDocument(msgspec.Struct, frozen=True):
-    """A fee, or what the usage lacks of the minimum; ``agreed`` is what the plan says."""
+    """A fee, or what the usage lacks of the minimum; ``agreed`` is what the plan says for a month.
+
+    Of a part of a month, ``fraction`` says which in quarters of an hour (``22/2976``), between the two instants; else
+    they are null.
+    """
 
     kind: ChargeKind
     plan: str
@@ -37,6 +41,9 @@ class ChargeDocument(msgspec.Struct, frozen=True):
     agreed: str
     amount: str
     amount_minor: int | None
+    fraction: str | None
+    covered_start: str | None
+    covered_end: str | None
 
 
 class UnratedDocument(msgspec.Struct, frozen=True):
@@ -75,8 +82,13 @@ class SectionDocument(msgspec.Struct, frozen=True):
 
 
 class PreviewDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant's invoice as it would be as of an instant. ``tokens`` have a rate, ``tokens_unrated`` have none."""
+    """A tenant's invoice as it would be as of an instant; of a closed month, as it is, with its status and number.
 
+    ``tokens`` have a rate, ``tokens_unrated`` have none.
+    """
+
+    status: str
+    number: str | None
     tenant: str
     name: str
     period: str
@@ -99,13 +111,16 @@ class PreviewDocument(msgspec.Struct, frozen=True, kw_only=True):
     under_review: SectionDocument
 
 
+NOT_CLOSED = "preview"
 NOTHING = SectionDocument(0, 0, 0, 0, "0", [], [], [])
 PREVIEW = PreviewDocument(
+    status=NOT_CLOSED,
+    number=None,
     tenant="acme",
     name="Acme Inc.",
     period="2026-11",
-    start="2026-11-01T00:00:00Z",
-    end="2026-12-01T00:00:00Z",
+    start="2026-10-31T18:30:00Z",
+    end="2026-11-30T18:30:00Z",
     as_of="2026-11-24T10:00:00Z",
     label="Standard",
     currency="USD",
@@ -127,7 +142,7 @@ PREVIEW = PreviewDocument(
             False,
         )
     ],
-    charges=[ChargeDocument(ChargeKind.FEE, "standard", 1, "20", "20", 2000)],
+    charges=[ChargeDocument(ChargeKind.FEE, "standard", 1, "20", "20", 2000, None, None, None)],
     usage_amount="1",
     subtotal="21",
     total="21.00",
@@ -142,6 +157,8 @@ def preview_document(found: Preview) -> PreviewDocument:
     """A preview as the API shows it; without a plan nothing has an amount."""
     draft, has_plan = found.draft, found.draft.currency is not None
     return PreviewDocument(
+        status=NOT_CLOSED if found.invoice is None else found.invoice.status.value,
+        number=None if found.invoice is None else found.invoice.number,
         tenant=found.tenant.slug,
         name=found.tenant.name,
         period=str(draft.period),
@@ -211,6 +228,7 @@ def _line(line: Rated) -> LineDocument:
 
 
 def _charge(charge: Charge) -> ChargeDocument:
+    part = charge.coverage
     return ChargeDocument(
         kind=charge.kind,
         plan=charge.plan,
@@ -218,6 +236,9 @@ def _charge(charge: Charge) -> ChargeDocument:
         agreed=money.plain(charge.agreed),
         amount=money.plain(charge.amount),
         amount_minor=charge.amount_minor,
+        fraction=None if part is None else str(part),
+        covered_start=None if part is None else written(part.start_us),
+        covered_end=None if part is None else written(part.end_us),
     )
 
 

@@ -8,8 +8,9 @@ from litestar import Controller, get
 from billing.admin.describe import described
 from billing.admin.moment import written
 from billing.admin.page import LIMIT_DEFAULT, After, Limit, Page, page, read_id
-from billing.admin.parameters import InMonth, OfModel, OfTenant, TenantSlug
+from billing.admin.parameters import InMonth, OfModel, OfTenant, TenantSlug, UsageId
 from billing.admin.services import Services
+from billing.admin.trace import TRACE, TraceDocument, trace_document
 from billing.ids import instant_of
 from billing.invoicing.service import UsageReport
 from billing.invoicing.usage_summary import UsageLine
@@ -25,9 +26,9 @@ class UsageRecordDocument(msgspec.Struct, frozen=True):
     at: str
     tenant_id: UUID
     project_id: UUID | None
-    key_id: UUID
+    key_id: UUID | None
     model: str
-    backend_id: UUID
+    backend_id: UUID | None
     engine: str
     operation: str
     stream: bool
@@ -40,8 +41,12 @@ class UsageRecordDocument(msgspec.Struct, frozen=True):
     cache_write: StoredCount
     output: StoredCount
     reasoning: StoredCount
+    parts: dict[str, StoredCount]
     ttft_us: int | None
     itl_us: int | None
+    ttfa_us: int | None
+    gap_max_us: int | None
+    overhead_us: int | None
     duration_us: int | None
     error: str | None
     end_user: str | None
@@ -98,8 +103,12 @@ RECORD = UsageRecordDocument(
     cache_write=StoredCount(None, None, None),
     output=StoredCount(53, "reported", "usage"),
     reasoning=StoredCount(20, "reported", "usage"),
+    parts={},
     ttft_us=12_345,
     itl_us=4_190,
+    ttfa_us=184_000,
+    gap_max_us=6_100,
+    overhead_us=410,
     duration_us=230_456,
     error=None,
     end_user="user-17",
@@ -109,8 +118,8 @@ RECORD = UsageRecordDocument(
 SUMMARY = UsageSummaryDocument(
     tenant="acme",
     period="2026-11",
-    start="2026-11-01T00:00:00Z",
-    end="2026-12-01T00:00:00Z",
+    start="2026-10-31T18:30:00Z",
+    end="2026-11-30T18:30:00Z",
     as_of="2026-11-24T10:00:00Z",
     requests=1,
     requests_unknown=0,
@@ -142,6 +151,14 @@ class UsageController(Controller):
             owner.id if owner else None, limit + 1, model=model, before=before
         )
         return page(found, limit, document, lambda record: (str(record.id),))
+
+    @get("/usage/records/{usage_id:str}/trace", **described("Trace a request", TRACE, refusals=(404,)))
+    async def trace(self, services: Services, usage_id: UsageId) -> TraceDocument:
+        """One request from its key to its cost, by what its reply carried as `x-request-id`.
+
+        The amount is an estimate until the month is closed. A request that was refused has no record.
+        """
+        return trace_document(await services.invoicing.trace(usage_id))
 
     @get("/tenants/{tenant:str}/usage", **described("Sum up a tenant's month", SUMMARY, refusals=(404,)))
     async def summary(

@@ -20,6 +20,7 @@ from billing.admin.services import services_provider
 from billing.app.stopping import obey
 from billing.app.supervisor import StopSignal, read_settings
 from billing.dashboard.access import Access
+from billing.dashboard.caller import trusted_networks
 from billing.dashboard.gate import Gate
 from billing.dashboard.pages import Pages
 from billing.dashboard.routes import dashboard_handlers
@@ -87,7 +88,10 @@ def _pages(database: Database, settings: Settings, watch: EngineWatch) -> list[C
         watch,
         now_us,
     )
-    access = Access(settings.admin_token_hash, int(settings.control.session_s), now_us, Gate(monotonic_us))
+    trusted = trusted_networks(settings.control.trusted_proxies)
+    access = Access(
+        settings.admin_token_hash, int(settings.control.session_s), now_us, Gate(monotonic_us), trusted
+    )
     return dashboard_handlers(pages, access, settings.gateway.url)
 
 
@@ -158,7 +162,7 @@ def _server(app: Litestar) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here looks at the caller's address
+        proxy_headers=False,  # whose word is taken is decided in billing.dashboard.caller
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=DRAIN_ON_STOP_S,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from billing.errors import Misconfigured
-from billing.settings import Settings, check
+from billing.settings import ControlSettings, Settings, check
 
 if TYPE_CHECKING:  # services bring SQLAlchemy along, which `billing --help` does not wait for
     from billing.cli.services import Services
@@ -59,8 +59,15 @@ def read_settings(environment: Mapping[str, str], data_dir: str | None = None) -
             database_url=environment.get("DATABASE_URL") or None,
             redis_url=environment.get("REDIS_URL") or None,
             admin_token_hash=_admin_token_hash(environment.get("BILLING_ADMIN_TOKEN")),
+            control=_control(environment.get("BILLING_TRUSTED_PROXIES")),
         )
     )
+
+
+def _control(trusted_proxies: str | None) -> ControlSettings:
+    """The control process's settings; networks of trusted proxies are separated by commas."""
+    networks = tuple(text.strip() for text in (trusted_proxies or "").split(",") if text.strip())
+    return ControlSettings(trusted_proxies=networks) if networks else ControlSettings()
 
 
 def _admin_token_hash(text: str | None) -> str | None:

@@ -1,7 +1,8 @@
 """What an engine's own counters say since we first saw them. Pure: pages of numbers in, differences out.
 
-Names of counters as the engines expose them (protocols.md §5): llama.cpp's prompt counter leaves cached tokens out and
-counts them beside it, vLLM's has them in it. Both move when work is done, also for a caller who has left.
+The table of engines (``billing.tokens.engines``) says what the counters are called: llama.cpp's prompt counter leaves
+cached tokens out and counts them beside it, vLLM's has them in it. All move when work is done, also for a caller who has
+left.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from billing.clock import MICROSECONDS_PER_SECOND
+from billing.tokens.engines import ENGINES, Counters
 from billing.tokens.prometheus import parse_counters
 
 SETTLE_US = 300 * MICROSECONDS_PER_SECOND
@@ -17,34 +19,10 @@ WINDOW_US = 86_400 * MICROSECONDS_PER_SECOND
 """A comparison this old begins again at the next quiet moment, so that it never sums over all of history."""
 
 
-class Names(msgspec.Struct, frozen=True):
-    """Where an engine exposes its counters, and what they are called there."""
-
-    path: str
-    input: tuple[str, ...]
-    """Their sum is all input; the first must be there."""
-    output: str
-    running: tuple[str, ...]
-    """Gauges whose sum is the requests that are neither answered nor given up."""
-
-
-_VLLM = Names(
-    path="/metrics",
-    input=("vllm:prompt_tokens_total",),
-    output="vllm:generation_tokens_total",
-    running=("vllm:num_requests_running", "vllm:num_requests_waiting"),
-)
-NAMES: Mapping[str, Names] = {
-    "llama.cpp": Names(
-        path="/metrics",
-        input=("llamacpp:prompt_tokens_total", "llamacpp:prompt_tokens_cached_total"),
-        output="llamacpp:tokens_predicted_total",
-        running=("llamacpp:requests_processing", "llamacpp:requests_deferred"),
-    ),
-    "vllm": _VLLM,
-    "nim": msgspec.structs.replace(_VLLM, path="/v1/metrics"),
+NAMES: Mapping[str, Counters] = {
+    engine.name: engine.counters for engine in ENGINES.values() if engine.counters is not None
 }
-"""By the engine kind of a backend."""
+"""Where the engines expose counters, by the engine kind of a backend; kinds that are not in it have none."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -66,7 +44,7 @@ class Track(msgspec.Struct, frozen=True):
     restarts: int = 0
 
 
-def read(page: str, names: Names, at_us: int) -> Reading | None:
+def read(page: str, names: Counters, at_us: int) -> Reading | None:
     """The counters of a page; None when it has not got them."""
     found = parse_counters(page)
     if names.input[0] not in found or names.output not in found:
@@ -83,7 +61,7 @@ def _running(page: str, gauges: tuple[str, ...]) -> int | None:
     """The sum of gauges. Their lines are read alone: without the line that says their type they pass as numbers."""
     lines = [line for line in page.splitlines() if line.startswith(gauges)]
     found = parse_counters("\n".join(lines))
-    return sum(int(found[name]) for name in gauges if name in found) if gauges[0] in found else None
+    return sum(int(found[name]) for name in gauges if name in found) if found.keys() & gauges[:1] else None
 
 
 def follow(track: Track | None, reading: Reading) -> Track:
@@ -101,8 +79,13 @@ def follow(track: Track | None, reading: Reading) -> Track:
 
 
 def _begins_again(track: Track, reading: Reading) -> bool:
-    """Whether to compare from here: it is quiet now, and the beginning was not, or lies far back."""
+    """Whether to compare from here: it is quiet now, and the beginning was not, or lies far back.
+
+    An engine that does not say what is running is never known to be quiet: far back is enough then.
+    """
     age_us = reading.at_us - track.began.at_us
+    if reading.running is None:
+        return age_us >= WINDOW_US
     if reading.running != 0:
         return False
     return (track.began.running != 0 and age_us <= SETTLE_US) or age_us >= WINDOW_US

@@ -1,4 +1,9 @@
-"""How often a wrong token may be tried: per address so many a minute, and over all never more than a few at once."""
+"""What wrong tokens may cost: so many late answers a client and minute, and over all never more than a few at once.
+
+The right token is let in at any time, whatever others did: somebody behind the same proxy, or on many addresses, could
+keep the operator out otherwise. So the gate is no protection against guessing, and need be none: a token has 20
+characters at least and 256 random bits when it is made here, and the admin API compares tokens without any gate.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,47 +11,56 @@ from collections.abc import Awaitable, Callable
 from billing.clock import MICROSECONDS_PER_SECOND, Clock
 
 WRONG_PER_MINUTE_MAX = 10
-"""Wrong tokens from one address in a minute; then even the right one waits for the minute's end."""
-ADDRESSES_MAX = 1_024
-"""Addresses remembered; for a new one, the one that tried longest ago is forgotten."""
+"""Wrong tokens of one client in a minute that are answered in full; further ones are refused at once."""
+CLIENTS_MAX = 1_024
+"""Clients remembered; for a new one, the one that tried longest ago is forgotten."""
 WRONG_DELAY_S = 0.4
 """Every wrong token is answered so much later."""
 WAITING_MAX = 8
-"""Wrong tokens that wait at once, so that all addresses together try no more than 20 a second."""
+"""Wrong tokens that wait at once; further ones are refused at once, so that many clients pile nothing up."""
+BUSY_S = 1
+"""When to come back where too many wait."""
 MINUTE_US = 60 * MICROSECONDS_PER_SECOND
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 class Gate:
-    """Counts wrong tokens by address. ``clock`` may be any that never goes back; it only measures."""
+    """Counts wrong tokens by client. ``clock`` may be any that never goes back; it only measures."""
 
     def __init__(self, clock: Clock, sleep: Sleep = asyncio.sleep) -> None:
         self._clock = clock
         self._sleep = sleep
         self._wrong: dict[str, tuple[int, int]] = {}
-        self._waiting = asyncio.Semaphore(WAITING_MAX)
+        self._waiting = 0
 
     def __repr__(self) -> str:
-        return f"<Gate {len(self._wrong)} addresses>"
+        return f"<Gate {len(self._wrong)} clients, {self._waiting} waiting>"
 
-    def wait_s(self, address: str) -> int:
-        """Seconds that an address has to wait before it may try again; 0 is now."""
-        began_us, wrong = self._wrong.get(address, (0, 0))
-        left_us = began_us + MINUTE_US - self._clock()
-        return max(0, -(-left_us // MICROSECONDS_PER_SECOND)) if wrong >= WRONG_PER_MINUTE_MAX else 0
+    async def wrong(self, client: str) -> int:
+        """Count a wrong token. Returns 0 after a while; or, at once, in how many seconds another is answered in full."""
+        began_us, wrong = self._counted(client)
+        if wrong > WRONG_PER_MINUTE_MAX:
+            return max(1, -(-(began_us + MINUTE_US - self._clock()) // MICROSECONDS_PER_SECOND))
+        if self._waiting >= WAITING_MAX:
+            return BUSY_S
+        self._waiting += 1
+        try:
+            await self._sleep(WRONG_DELAY_S)
+        finally:
+            self._waiting -= 1
+        return 0
 
-    async def wrong(self, address: str) -> None:
-        """Count a wrong token, and let its answer wait."""
-        began_us, wrong = self._wrong.pop(address, (self._clock(), 0))
+    def right(self, client: str) -> None:
+        """Forget a client that has signed in."""
+        self._wrong.pop(client, None)
+
+    def _counted(self, client: str) -> tuple[int, int]:
+        """When the client's minute began and how many wrong tokens it has sent in it, this one too."""
+        began_us, wrong = self._wrong.pop(client, (self._clock(), 0))
         if self._clock() - began_us >= MINUTE_US:
             began_us, wrong = self._clock(), 0
-        if len(self._wrong) >= ADDRESSES_MAX:
+        if len(self._wrong) >= CLIENTS_MAX:
             self._wrong.pop(next(iter(self._wrong)))
-        self._wrong[address] = (began_us, wrong + 1)
-        async with self._waiting:
-            await self._sleep(WRONG_DELAY_S)
-
-    def right(self, address: str) -> None:
-        """Forget an address that has signed in."""
-        self._wrong.pop(address, None)
+        self._wrong[client] = (began_us, wrong + 1)
+        return self._wrong[client]

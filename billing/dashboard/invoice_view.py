@@ -196,9 +196,18 @@ def _price(line: Line, currency: str) -> str:
     if line.kind == INCLUDED:
         return "included"
     if line.price is None or line.per is None:
-        return "" if line.agreed is None else f"{written.amount(Decimal(line.agreed), currency)} agreed"
+        return (
+            ""
+            if line.agreed is None
+            else f"{written.amount(Decimal(line.agreed), currency)} agreed{_part(line)}"
+        )
     price = Decimal(line.price)
     return f"{written.amount(price, currency)} per {written.count(line.per)}" if price else "free"
+
+
+def _part(line: Line) -> str:
+    """Which part of a month a fee or a minimum is for, in quarters of an hour; nothing for a whole one."""
+    return "" if line.covered is None else f" × {line.covered[0]}"
 
 
 def _apart_lines(content: Content) -> tuple[ApartLine, ...]:

@@ -1,5 +1,6 @@
 """Gathers what the pages show from the services. Everybody who looks at once is shown the same values."""
 
+from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -23,6 +24,8 @@ REQUESTS_SHOWN = 20
 FIRST_TOKENS_MAX = 100
 PREVIEWS_MAX = 8
 """Tenants whose present month is shown as it stands: those with most requests in it."""
+TENANTS_LOOKED_AT_MAX = 2 * PREVIEWS_MAX
+"""Tenants that are asked for it, those with invoices already among them."""
 ISSUED_MAX = 8
 PACE_WINDOW_US = 60 * MICROSECONDS_PER_SECOND
 DAY_US = 86_400 * MICROSECONDS_PER_SECOND
@@ -174,11 +177,25 @@ class Pages:
         now_us = self._clock()
         found = await self._invoicing.invoices(rows_max=ISSUED_MAX)
         issued = [issued_row(each, await self._late(each)) for each in found]
-        used = await self._usage.tenants_used(month_start(now_us), next_month_start(now_us), PREVIEWS_MAX)
-        previews = [preview_row(await self._invoicing.preview(slug)) for slug in used]
-        # What a month comes to is on its invoice once there is one; what came later is that invoice's late usage.
-        invoiced = {(each.tenant, each.month) for each in issued}
-        return (*issued, *(each for each in previews if (each.tenant, each.month) not in invoiced))
+        used = await self._usage.tenants_used(
+            month_start(now_us), next_month_start(now_us), TENANTS_LOOKED_AT_MAX
+        )
+        return (*issued, *await self._so_far(used))
+
+    async def _so_far(self, slugs: Sequence[str]) -> list[InvoiceRow]:
+        """What the present months come to, of the first tenants that have no invoice of theirs.
+
+        What a month comes to is on its invoice once there is one, shown in the list or older than what the list holds;
+        what came after it is that invoice's late usage.
+        """
+        rows: list[InvoiceRow] = []
+        for slug in slugs:
+            if len(rows) == PREVIEWS_MAX:
+                break
+            found = await self._invoicing.preview(slug)
+            if found.invoice is None:
+                rows.append(preview_row(found))
+        return rows
 
     async def _late(self, found: InvoiceSummary) -> LateUsage | None:
         return None if found.number is None else await self._invoicing.late(found.number)

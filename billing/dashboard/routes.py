@@ -16,7 +16,7 @@ from litestar.status_codes import HTTP_303_SEE_OTHER
 from litestar.types import ControllerRouterHandler
 
 from billing.dashboard import session
-from billing.dashboard.access import Access, AnyRequest, no_cookie
+from billing.dashboard.access import Access, AnyRequest, Refusal
 from billing.dashboard.pages import Pages
 from billing.dashboard.render import Renderer
 from billing.errors import BillingError, Forbidden, NotFound
@@ -26,6 +26,8 @@ from billing.exports.invoice_json import invoice_json
 _log = logging.getLogger(__name__)
 
 FORM_BYTES_MAX = 4_096
+NUL = "\0"
+"""No text of Postgres can hold it: asking for it there would fail."""
 STATIC_AGE_S = 31_536_000
 
 HEADERS: Mapping[str, str] = {
@@ -97,7 +99,10 @@ def dashboard_handlers(
         return site
 
     async def require(request: AnyRequest) -> Response[Any] | None:
-        return await access.require(request)
+        refused = await access.require(request)
+        if refused is None and NUL in request.url.path:
+            raise NotFound("the address holds the character NUL, which no id and no number does")
+        return refused
 
     def refuse(_request: AnyRequest, fault: Exception) -> Response[bytes]:
         return _problem_page(site, fault)
@@ -173,20 +178,20 @@ async def login(request: AnyRequest, site: SiteGiven, data: Form) -> Response[An
     place = session.place_of(data.get("place"))
     if site.access.token_hash is None:
         return site.sign_in(place, HTTPStatus.SERVICE_UNAVAILABLE)
-    fault = await site.access.fault_of(data.get("token", ""), _address(request))
-    if fault is not None:
-        return site.sign_in(place, _status_of_wrong(site, request), fault)
+    refusal = await site.access.refusal_of(data.get("token", ""), request)
+    if refusal is not None:
+        return _refused(site, place, refusal)
     reply = _go(place)
     reply.set_cookie(site.access.cookie(request))
     return reply
 
 
 @post("/logout", request_max_body_size=FORM_BYTES_MAX)
-async def logout(request: AnyRequest) -> Response[Any]:
+async def logout(request: AnyRequest, site: SiteGiven) -> Response[Any]:
     """Makes the browser forget that it was signed in."""
     _check_own(request)
     reply = _go("/login")
-    reply.set_cookie(no_cookie(request))
+    reply.set_cookie(site.access.no_cookie(request))
     return reply
 
 
@@ -218,13 +223,12 @@ def _check_own(request: AnyRequest) -> None:
         )
 
 
-def _address(request: AnyRequest) -> str:
-    return request.client.host if request.client else "an unknown address"
-
-
-def _status_of_wrong(site: Site, request: AnyRequest) -> HTTPStatus:
-    is_blocked = site.access.gate.wait_s(_address(request)) > 0
-    return HTTPStatus.TOO_MANY_REQUESTS if is_blocked else HTTPStatus.UNAUTHORIZED
+def _refused(site: Site, place: str, refusal: Refusal) -> Response[bytes]:
+    if not refusal.wait_s:
+        return site.sign_in(place, HTTPStatus.UNAUTHORIZED, refusal.text)
+    reply = site.sign_in(place, HTTPStatus.TOO_MANY_REQUESTS, refusal.text)
+    reply.set_header("retry-after", str(refusal.wait_s))
+    return reply
 
 
 def _problem_page(site: Site, fault: Exception) -> Response[bytes]:

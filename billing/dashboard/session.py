@@ -13,7 +13,8 @@ COOKIE = "billing_session"
 _PURPOSE = b"billing dashboard session v1"
 _VALUE = re.compile(r"(?P<expires_s>[0-9]{1,12})\.(?P<seal>[0-9a-f]{64})")
 _PLACE = re.compile(r"/(?:requests/[0-9a-fA-F-]{36}|invoices/[A-Za-z0-9][A-Za-z0-9._-]{0,79})?")
-_OWN_SITE = {None, "same-origin", "none"}
+SAME_ORIGIN = "same-origin"
+_OWN_SITE = {None, SAME_ORIGIN, "none"}
 
 
 def issue(token_hash: str, now_us: int, lasts_s: int) -> str:
@@ -38,10 +39,18 @@ def place_of(text: str | None) -> str:
 
 
 def is_own(origin: str | None, fetch_site: str | None, host: str | None) -> bool:
-    """Whether a form came from a page of ours, as far as a browser says; other programs say nothing and may."""
+    """Whether a form came from a page of ours, as far as a browser says; other programs say nothing and may.
+
+    ``fetch_site`` is the browser's own comparison with the address that it sees. It is enough where it says "the same":
+    a proxy before us may send another ``host``.
+    """
     if fetch_site not in _OWN_SITE:
         return False
-    return origin is None or (host is not None and origin.partition("://")[2] == host)
+    return (
+        fetch_site == SAME_ORIGIN
+        or origin is None
+        or (host is not None and origin.partition("://")[2] == host)
+    )
 
 
 def _seal(token_hash: str, expires_s: int) -> str:

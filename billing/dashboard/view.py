@@ -209,9 +209,9 @@ def totals_row(title: str, start_us: int, totals: Sequence[UsageTotal]) -> Total
         title=title,
         span=f"since {written.minute(start_us)} UTC",
         requests=written.count(sum(each.requests for each in totals)),
-        input=written.count(used.uncached_input + used.cached_input + used.cache_write),
+        input=written.count(used.input),
         cached=written.count(used.cached_input),
-        output=written.count(used.answer_output + used.reasoning),
+        output=written.count(used.output),
         reasoning=written.count(used.reasoning),
         note=_lacking(lacking, title),
     )

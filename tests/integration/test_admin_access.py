@@ -108,6 +108,10 @@ async def test_what_is_not_there_is_said_as_a_problem(api: Api) -> None:
         ({"content": b"{"}, "the request's body cannot be read as JSON: ", None),
         ({}, "the request's body cannot be read as JSON: there is none", None),
         ({"json": {"slug": "acme", "name": "a\0b"}}, "the request holds the character NUL", None),
+        ({"content": b"[" * 1_000}, "the request's body is nested deeper than 64 levels", None),
+        ({"content": b"[" * 990 + b"]" * 990}, "the request's body is nested deeper than 64 levels", None),
+        ({"content": b'{"slug":' * 100_000}, "the request's body is nested deeper than 64 levels", None),
+        ({"content": b'{"slug": "\xff"}'}, "the request's body is not UTF-8: byte 11 is 0xff", None),
     ],
 )  # fmt: skip
 async def test_a_body_that_cannot_be_is_refused_with_its_place(
@@ -122,6 +126,40 @@ async def test_a_place_deep_in_a_body_is_named(api: Api) -> None:
     body = {"name": "m", "deployments": [{"backend": "a"}, {"backend": "a", "weight": "x"}]}
     problem = await api.refused(400, "POST", "/models", body)
     assert problem["param"] == "deployments[1].weight"
+
+
+async def test_no_route_fails_on_a_body_that_is_nested_without_end(api: Api) -> None:
+    for method, path in routes(api):
+        if method in {"POST", "PUT", "PATCH"} and path.startswith("/api/"):
+            headers = api.headers | {"content-type": "application/json"}
+            answer = await api.send(method, path, headers=headers, content=b'{"a":' * 1_500)
+            assert (answer.status_code, "nested" in answer.text) == (400, True), (
+                f"{method} {path}: {answer.text}"
+            )
+
+
+@pytest.mark.parametrize(
+    "odd", ["%00", "a%00b", "%ff", "%C0%80", "%ED%A0%80", "%", "%zz", "%0a", "x" * 30_000]
+)
+async def test_an_odd_name_in_an_address_is_refused_or_not_found(api: Api, odd: str) -> None:
+    for method, path in routes(api):
+        if "x" in path.split("/") and method != "OPTIONS":
+            answer = await api.send(
+                method, "/".join(odd if part == "x" else part for part in path.split("/"))
+            )
+            assert answer.status_code in {303, 400, 404}, f"{method} {path}: {answer.text}"
+
+
+async def test_a_wrong_method_is_told_the_right_ones(api: Api) -> None:
+    taken: dict[str, set[str]] = {}
+    for method, path in routes(api):
+        taken.setdefault(path, set()).add(method)
+    assert len(taken) > 30
+    for path, methods in taken.items():
+        for method in {"PUT", "DELETE", "TRACE", "BREW"} - methods:
+            answer = await api.send(method, path)
+            assert answer.status_code == 405, f"{method} {path}: {answer.text}"
+            assert answer.headers["allow"] == ", ".join(sorted(methods)), path
 
 
 @pytest.mark.parametrize(

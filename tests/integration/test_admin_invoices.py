@@ -75,7 +75,16 @@ async def test_a_preview_shows_every_amount_as_text(api: Api) -> None:
         ("answer_output", 7),
     ]
     assert found["waived"]["requests"] == 0
+    assert (found["status"], found["number"]) == ("preview", None)
     assert float not in {type(value) for value in found.values()}
+
+
+async def test_a_fee_of_a_part_of_a_month_says_which_part(api: Api) -> None:
+    await api.made("/tenants", {"slug": "globex"})
+    await api.made("/tenants/globex/subscriptions", {"plan": "standard", "starts_at": "2025-11-16T00:00:00Z"})
+    (fee,) = (await api.ok("GET", f"/tenants/globex/invoice-preview?period={MONTH}"))["charges"]
+    assert (fee["agreed"], fee["amount"], fee["fraction"]) == ("20", "10", "1440/2880")
+    assert (fee["covered_start"], fee["covered_end"]) == ("2025-11-16T00:00:00Z", "2025-12-01T00:00:00Z")
 
 
 async def test_a_month_is_closed_into_an_invoice_that_is_shown_listed_and_exported(api: Api) -> None:
@@ -85,6 +94,9 @@ async def test_a_month_is_closed_into_an_invoice_that_is_shown_listed_and_export
     number = result["invoice"]["number"]
     again = await api.ok("POST", "/invoices/close", {"period": MONTH})
     assert [each["state"] for each in again["data"]] == ["already_issued"]
+
+    preview = await api.ok("GET", f"/tenants/acme/invoice-preview?period={MONTH}")
+    assert (preview["status"], preview["number"], preview["total"]) == ("issued", number, "20.13")
 
     answer = await api.send("GET", f"/api/v1/invoices/{number}")
     shown: dict[str, Any] = answer.json()

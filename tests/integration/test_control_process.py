@@ -88,6 +88,13 @@ def test_it_serves_with_the_token_that_the_command_line_made_and_survives_its_ch
     assert running.get("/api/v1/tenants", "adm-wrong").status_code == 401
     assert 'billing_up{process="control"} 1.0' in running.get("/metrics", text).text
 
+    signed_in = httpx.post(
+        f"http://127.0.0.1:{running.port}/login", data={"token": text}, headers={"x-forwarded-proto": "https"}
+    )
+    assert (signed_in.status_code, "Secure" in signed_in.headers["set-cookie"]) == (303, True)
+    wrong = httpx.delete(f"http://127.0.0.1:{running.port}/api/v1/tenants")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, OPTIONS, POST")
+
     first = running.child()
     os.kill(first, signal.SIGKILL)
     assert running.get("/api/v1/tenants", text).status_code == 200

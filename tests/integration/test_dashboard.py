@@ -1,9 +1,10 @@
 """The pages on a real database: who may see them, what they say, and that they say the same as everywhere else."""
 
+import asyncio
 import csv
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from io import StringIO
 
@@ -13,10 +14,11 @@ from litestar import Litestar
 
 from billing.access.token import hash_of
 from billing.dashboard.gate import WRONG_PER_MINUTE_MAX
-from billing.dashboard.pages import Pages
+from billing.dashboard.pages import ISSUED_MAX, Pages
 from billing.dashboard.session import COOKIE
 from billing.infra.zones import zone_of
 from billing.invoicing.recent.service import RecentService
+from billing.pricing.rating import Positions
 from billing.tokens.components import Component
 from tests.dashboard_kit import HOSTILE, TOKEN, Shop, application, counts, shop_at, watch_of
 from tests.invoice_kit import at
@@ -36,8 +38,8 @@ class Time:
 
 
 @asynccontextmanager
-async def browser(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]  # Litestar's own types
+async def browser(app: Litestar, address: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(address, 50_000))  # type: ignore[arg-type]  # Litestar's own types
     async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
         yield client
 
@@ -108,10 +110,50 @@ async def test_a_wrong_token_is_refused_in_words_and_not_for_ever(
     assert "This is not the admin token of this server." in answer.text
     assert "adm-wrong" not in answer.text
     await stranger.post("/login", data={"token": "adm-wrong"})
-    blocked = await stranger.post("/login", data={"token": TOKEN})
-    assert (blocked.status_code, "Try again in 60 s." in blocked.text) == (429, True)
+    refused = await stranger.post("/login", data={"token": "adm-wrong"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+    assert "Too many wrong tokens from 127.0.0.1." in refused.text
     time.us += 60_000_000
+    assert (await stranger.post("/login", data={"token": "adm-wrong"})).status_code == 401
+
+
+async def test_whoever_guesses_behind_the_same_proxy_keeps_the_operator_not_out(
+    stranger: httpx.AsyncClient,
+) -> None:
+    for _ in range(2 * WRONG_PER_MINUTE_MAX):
+        await stranger.post("/login", data={"token": "adm-wrong"})
     assert (await stranger.post("/login", data={"token": TOKEN})).status_code == 303
+
+
+async def test_clients_behind_a_trusted_proxy_are_counted_apart_and_strangers_words_are_not_believed(
+    shop: Shop,
+) -> None:
+    async def statuses(client: httpx.AsyncClient) -> set[int]:
+        """Of wrong tokens that each come from another client, as a header says."""
+        sent = [{"x-forwarded-for": f"198.51.100.{number}"} for number in range(WRONG_PER_MINUTE_MAX + 1)]
+        return {(await client.post("/login", data={"token": "x"}, headers=each)).status_code for each in sent}
+
+    app = application(shop, watch_of(shop))
+    async with browser(app) as proxy, browser(app, "203.0.113.9") as alone:
+        assert await statuses(proxy) == {401}
+        assert await statuses(alone) == {401, 429}
+
+
+async def test_behind_a_proxy_that_ends_tls_the_cookie_is_for_tls_alone(shop: Shop) -> None:
+    sent = {
+        "x-forwarded-proto": "https",
+        "origin": "https://billing.example",
+        "sec-fetch-site": "same-origin",
+    }
+    app = application(shop, watch_of(shop))
+    async with browser(app) as proxy, browser(app, "203.0.113.9") as alone:
+        for client, is_secure in ((proxy, True), (alone, False)):
+            for path in ("/login", "/logout"):
+                answer = await client.post(path, data={"token": TOKEN}, headers=sent)
+                assert answer.status_code == 303
+                assert ("Secure" in answer.headers["set-cookie"]) is is_secure
+        plain = await proxy.post("/login", data={"token": TOKEN})
+        assert "Secure" not in plain.headers["set-cookie"]
 
 
 async def test_a_session_ends_by_signing_out_and_by_itself(operator: httpx.AsyncClient, time: Time) -> None:
@@ -188,6 +230,19 @@ async def test_the_last_twenty_are_shown_latest_first_each_with_what_its_trace_s
         assert each == await shop.invoicing.trace(str(each.record.id))
 
 
+async def test_positions_of_a_month_are_computed_beside_the_event_loop(shop: Shop) -> None:
+    await shop.furnish()
+    asked: list[str] = []
+
+    async def aside(work: Callable[..., Positions], *given: object) -> Positions:
+        asked.append(work.__name__)
+        return await asyncio.to_thread(work, *given)
+
+    found = await RecentService(shop.database, zone_of, shop.clock, aside).recent(20)
+    assert found == await RecentService(shop.database, zone_of, shop.clock).recent(20)
+    assert asked == ["billed_positions"], "globex has tiers, so its month is computed"
+
+
 async def test_unknown_counts_and_names_that_are_markup_are_shown_as_text(
     operator: httpx.AsyncClient,
 ) -> None:
@@ -215,7 +270,17 @@ async def test_a_request_has_a_page_that_says_what_the_trace_says(
         ("/requests/01a20c96-63a8-7bba-b644-a70c1bc3cba7", 404, "no usage record"),
         ("/requests/x", 400, "is not a usage id"),
         (f"/requests/{HOSTILE.replace('/', '')}", 400, "is not a usage id"),
+        ("/requests/%00", 404, "holds the character NUL"),
+        ("/requests/%ff%ff", 400, "is not a usage id"),
+        (f"/requests/{'x' * 30_000}", 400, "is not a usage id"),
         ("/invoices/INV-999999", 404, "there is no invoice"),
+        ("/invoices/%00", 404, "holds the character NUL"),
+        ("/invoices/INV-%00/json", 404, "holds the character NUL"),
+        ("/invoices/INV-000001%00/csv", 404, "holds the character NUL"),
+        ("/invoices/%ED%A0%80", 404, "there is no invoice"),
+        ("/invoices/%zz", 404, "there is no invoice"),
+        (f"/invoices/{'x' * 30_000}", 404, "there is no invoice"),
+        ("/static/%00", 404, "there is no file"),
         ("/static/routes.py", 404, "there is no file"),
     ],
 )
@@ -253,6 +318,20 @@ async def test_an_issued_invoice_is_listed_and_has_a_page_and_two_formats(
     assert as_json.headers["content-disposition"] == f'attachment; filename="{number}.json"'
     rows = list(csv.DictReader(StringIO((await operator.get(f"/invoices/{number}/csv")).text)))
     assert sum(int(row["amount_minor"]) for row in rows) == closed.invoice.total_minor
+
+
+async def test_a_month_with_an_invoice_is_not_so_far_again_when_the_list_ends_before_it(
+    shop: Shop, operator: httpx.AsyncClient
+) -> None:
+    for number in range(ISSUED_MAX):
+        slug = f"zeta-{number}"
+        await shop.add_tenant(slug, slug, "graduated")
+        await shop.save(shop.used(slug, 30, counts(10, 5)))
+    closed = await shop.invoicing.close(MONTH, early=True, wait_s=None)
+    assert sum(each.invoice is not None for each in closed) == ISSUED_MAX + 2
+    seen = text_of((await operator.get("/")).text)
+    assert seen.count(f"{MONTH} early") == ISSUED_MAX
+    assert re.findall(rf"so far (\S+) {MONTH}", seen) == ["initech"], "it alone has no invoice"
 
 
 async def test_before_the_first_request_the_page_says_what_to_do(stranger: httpx.AsyncClient) -> None:

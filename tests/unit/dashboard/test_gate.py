@@ -1,6 +1,6 @@
 import asyncio
 
-from billing.dashboard.gate import ADDRESSES_MAX, WAITING_MAX, WRONG_PER_MINUTE_MAX, Gate
+from billing.dashboard.gate import BUSY_S, CLIENTS_MAX, WAITING_MAX, WRONG_DELAY_S, WRONG_PER_MINUTE_MAX, Gate
 
 
 class Time:
@@ -16,51 +16,58 @@ class Time:
         self.us += int(seconds * 1_000_000)
 
 
-async def test_after_ten_wrong_tokens_an_address_waits_for_its_minute_s_end() -> None:
+async def test_ten_wrong_tokens_of_a_client_are_answered_late_and_further_ones_refused_at_once() -> None:
+    time = Time()
+    gate = Gate(time.clock, time.sleep)
+    for number in range(1, WRONG_PER_MINUTE_MAX + 1):
+        assert await gate.wrong("a") == 0
+        assert time.us == int(number * WRONG_DELAY_S * 1_000_000)
+    assert await gate.wrong("a") == 56
+    assert time.us == 4_000_000
+    assert await gate.wrong("b") == 0
+    time.us = 60_000_000
+    assert await gate.wrong("a") == 0
+
+
+async def test_whoever_goes_on_is_answered_again_when_the_minute_is_over() -> None:
+    time = Time()
+    gate = Gate(time.clock, time.sleep)
+    for _ in range(3 * WRONG_PER_MINUTE_MAX):
+        await gate.wrong("a")
+    time.us = 59_999_999
+    assert await gate.wrong("a") == 1
+    time.us = 60_000_000
+    assert await gate.wrong("a") == 0
+
+
+async def test_a_right_token_counts_from_the_beginning() -> None:
     time = Time()
     gate = Gate(time.clock, time.sleep)
     for _ in range(WRONG_PER_MINUTE_MAX):
-        assert gate.wait_s("a") == 0
         await gate.wrong("a")
-    assert gate.wait_s("a") == 56
-    assert gate.wait_s("b") == 0
-    time.us = 60_000_000
-    assert gate.wait_s("a") == 0
+    gate.right("a")
+    assert await gate.wrong("a") == 0
 
 
-async def test_a_new_minute_and_a_right_token_count_from_the_beginning() -> None:
+async def test_it_remembers_only_so_many_clients() -> None:
     time = Time()
     gate = Gate(time.clock, time.sleep)
-    for _ in range(WRONG_PER_MINUTE_MAX - 1):
-        await gate.wrong("a")
-        await gate.wrong("b")
-    time.us = 60_000_000
-    await gate.wrong("a")
-    gate.right("b")
-    await gate.wrong("b")
-    assert (gate.wait_s("a"), gate.wait_s("b")) == (0, 0)
-
-
-async def test_it_remembers_only_so_many_addresses() -> None:
-    time = Time()
-    gate = Gate(time.clock, time.sleep)
-    for number in range(ADDRESSES_MAX + 5):
+    for number in range(CLIENTS_MAX + 5):
         await gate.wrong(str(number))
-    assert repr(gate) == f"<Gate {ADDRESSES_MAX} addresses>"
+    assert repr(gate) == f"<Gate {CLIENTS_MAX} clients, 0 waiting>"
 
 
-async def test_wrong_tokens_of_many_addresses_wait_for_each_other() -> None:
-    waiting, release = 0, asyncio.Event()
+async def test_many_clients_pile_up_no_answers_that_wait() -> None:
+    release = asyncio.Event()
 
     async def sleep(_seconds: float) -> None:
-        nonlocal waiting
-        waiting += 1
         await release.wait()
 
     gate = Gate(lambda: 0, sleep)
     tasks = [asyncio.create_task(gate.wrong(str(number))) for number in range(3 * WAITING_MAX)]
     await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert waiting == WAITING_MAX
+    assert repr(gate) == f"<Gate {3 * WAITING_MAX} clients, {WAITING_MAX} waiting>"
     release.set()
-    await asyncio.gather(*tasks)
+    answers = await asyncio.gather(*tasks)
+    assert [answers.count(0), answers.count(BUSY_S)] == [WAITING_MAX, 2 * WAITING_MAX]
+    assert await gate.wrong("another") == 0

@@ -97,6 +97,14 @@ def test_lines_say_what_is_included_which_tier_and_what_is_agreed() -> None:
             line("usage", "0.00", model="golden", component="reasoning", quantity=3, price="0", per=1_000),
             line("fee", "20.00", agreed="20"),
             line("minimum", "3.00", agreed="50"),
+            line(
+                "fee",
+                "10.00",
+                agreed="20",
+                fraction="1440/2880",
+                covered_start="2026-11-16T00:00:00Z",
+                covered_end="2026-12-01T00:00:00Z",
+            ),
         ),
         NOT_LATE,
     )
@@ -106,6 +114,7 @@ def test_lines_say_what_is_included_which_tier_and_what_is_agreed() -> None:
         ("golden · reasoning", "3", "free", "0.00"),
         ("Fee for the period", "", "20.00 agreed", "20.00"),
         ("Up to the agreed minimum", "", "50.00 agreed", "3.00"),
+        ("Fee for the period", "", "20.00 agreed × 1440/2880", "10.00"),
     ]
 
 

@@ -60,4 +60,8 @@ def test_a_form_of_another_site_is_told_by_what_the_browser_says() -> None:
     assert not session.is_own("http://evil.example", None, "here:1")
     assert not session.is_own(None, "cross-site", "here:1")
     assert not session.is_own("null", None, "here:1")
-    assert not session.is_own("http://here:1", "same-origin", None)
+    assert not session.is_own("http://here:1", None, None)
+    assert not session.is_own("http://here:1", "none", "127.0.0.1:8091")
+    assert session.is_own("https://billing.example", "same-origin", "127.0.0.1:8091"), (
+        "a proxy sends another host"
+    )
