@@ -101,5 +101,5 @@ def rollup_row(
     """A rollup row of a bucket that begins at ``bucket``."""
     return RollupRow(
         TENANT, at(bucket), 1, NO_PROJECT, model, "chat", "standard", 0, outcome, provenance, requests,
-        tokens.uncached_input, tokens.cached_input, tokens.cache_write, tokens.answer_output, tokens.reasoning,
+        tokens,
     )  # fmt: skip

@@ -73,6 +73,7 @@ def inputs_of(*, end: str | None = None, terms: list[Term] | None = None, tenant
         is_early=end is not None,
         rounding=Rounding.HALF_EVEN,
         terms=pin(TERMS if terms is None else terms),
+        quarters=30 * 24 * 4,
     )
 
 
@@ -84,6 +85,13 @@ def drafted(rows: list[RollupRow] | None = None) -> Draft:
 def content(rows: list[RollupRow] | None = None, inputs: Inputs | None = None) -> Content:
     """Its content."""
     return content_of(drafted(rows), inputs or inputs_of())
+
+
+def part_content() -> Content:
+    """The content when its plan ended after a quarter of November."""
+    terms = [Term(TERMS[0].starts_us, at("2026-11-08T12:00:00Z"), PLAN)]
+    inputs = inputs_of(terms=terms)
+    return content_of(draft(ROWS, terms, NOVEMBER, month=inputs.charged_month), inputs)
 
 
 def document(made: Content | None = None, inputs: Inputs | None = None) -> InvoiceDocument:

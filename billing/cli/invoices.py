@@ -8,8 +8,9 @@ import click
 from billing import money
 from billing.cli import output
 from billing.cli.context import Context
-from billing.cli.invoices_close import close, list_, show, verify
+from billing.cli.invoices_close import close, list_, part_of_month, show, verify
 from billing.invoicing.draft import Draft, Reason, Section
+from billing.invoicing.period import instant
 from billing.invoicing.service import Preview
 from billing.pricing.charge import Charge, ChargeKind
 from billing.pricing.rating import Rated, Unrated
@@ -30,18 +31,25 @@ for _command in (close, list_, show, verify):
 @output.json_option
 @click.pass_obj
 def preview(context: Context, tenant_slug: str, period: str | None, as_json: bool) -> None:
-    """Show what a tenant owes for a month so far: exact lines, and a total rounded once."""
+    """Show what a tenant owes for a month so far: exact lines, and a total rounded once.
+
+    Of a month that is closed, what its invoice says.
+    """
     found = context.run(lambda services: services.invoicing.preview(tenant_slug, period))
     if as_json:
         output.document(_document(found))
         return
     draft = found.draft
     output.heading(
-        f"Invoice preview · {found.tenant.name} ({found.tenant.slug}) · {draft.period.title}",
+        f"{_title(found)} · {found.tenant.name} ({found.tenant.slug}) · {draft.period.title}",
         " · ".join(
             filter(None, [draft.label, output.span(draft.period), f"as of {output.when(found.as_of_us)} UTC"])
         ),
     )
+    if found.invoice is not None:
+        output.paragraph(
+            "The month is closed: this is what its invoice says, and what came since changes nothing."
+        )
     _draw_billed(found)
     if draft.waived.requests or draft.review.requests:
         output.draw(_apart_sheet(draft))
@@ -49,6 +57,12 @@ def preview(context: Context, tenant_slug: str, period: str | None, as_json: boo
     if draft.billed.unrated:
         output.draw(_unrated_sheet(draft.billed.unrated, draft.currency or ""))
         output.paragraph(_unrated_advice(found))
+
+
+def _title(found: Preview) -> str:
+    if found.invoice is None:
+        return "Invoice preview"
+    return f"Invoice {found.invoice.number}" if found.invoice.number else "Invoice that is being issued"
 
 
 def _draw_billed(found: Preview) -> None:
@@ -66,7 +80,11 @@ def _draw_billed(found: Preview) -> None:
             output.paragraph(
                 f"No plan prices it either: billing subscriptions create --tenant {found.tenant.slug} --plan PLAN"
             )
-    if any(each.kind is ChargeKind.MINIMUM for each in draft.charges):
+    for each in draft.charges:
+        if (part := each.coverage) is not None:
+            covered = (str(part), instant(part.start_us), instant(part.end_us))
+            output.paragraph(part_of_month(each.kind, each.agreed, draft.currency or "", covered))
+    if found.invoice is None and any(each.kind is ChargeKind.MINIMUM for each in draft.charges):
         output.paragraph("What is up to the minimum becomes less while more is used in the period.")
 
 
@@ -116,8 +134,8 @@ def _tier(line: Rated) -> str:
 
 def _charge(charge: Charge, currency: str) -> tuple[str, str]:
     if charge.kind is ChargeKind.FEE:
-        return "Fee", "monthly"
-    return "Minimum", f"up to {output.amount(charge.agreed, currency)}"
+        return "Fee", "monthly" if charge.coverage is None else "part of a month"
+    return "Minimum", f"up to {output.amount(charge.due, currency)}"
 
 
 def _price_title(lines: Sequence[Rated]) -> str:
@@ -198,7 +216,8 @@ def _unrated_advice(found: Preview) -> str:
 def _document(found: Preview) -> dict[str, object]:
     draft = found.draft
     return {
-        "status": "preview",
+        "status": "preview" if found.invoice is None else found.invoice.status,
+        "number": None if found.invoice is None else found.invoice.number,
         "tenant": found.tenant.slug,
         "name": found.tenant.name,
         "period": str(draft.period),
@@ -269,6 +288,9 @@ def _charge_document(charge: Charge) -> dict[str, object]:
         "plan": charge.plan,
         "version": charge.version,
         "agreed": charge.agreed,
+        "fraction": None if charge.coverage is None else str(charge.coverage),
+        "covered_start": None if charge.coverage is None else instant(charge.coverage.start_us),
+        "covered_end": None if charge.coverage is None else instant(charge.coverage.end_us),
         "amount": charge.amount,
         "amount_minor": charge.amount_minor,
     }

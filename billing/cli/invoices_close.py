@@ -25,7 +25,7 @@ WAIT_MAX_S = 3_600.0
 VERIFY_PAGE = 500
 LATE = "late, to be billed by a later invoice"
 EMPTY = "No invoices yet. Close a month: billing invoices close --period YYYY-MM"
-_PERSISTENT = {NoInvoice.NOT_ENDED, NoInvoice.REFUSED}
+_PERSISTENT = {NoInvoice.NOT_ENDED, NoInvoice.NO_PRICES, NoInvoice.REFUSED, NoInvoice.FAILED}
 """Reasons that an operator has to do something about: the command fails then."""
 
 tenant_option = click.option("--tenant", "tenant_slug", metavar="SLUG", help="One tenant; all unless given.")
@@ -85,6 +85,12 @@ def _draw_results(month: str, results: Sequence[CloseResult]) -> None:
     for each in results:
         if each.detail:
             output.paragraph(f"{each.tenant}: {each.detail}")
+    stuck = sum(each.reason in _PERSISTENT for each in results)
+    if stuck:
+        tenants = "1 tenant" if len(results) == 1 else f"{output.count(len(results))} tenants"
+        output.note(
+            f"{output.count(stuck)} of {tenants} could not be closed. Closing again does only what is not done."
+        )
 
 
 def _issued_cells(found: InvoiceSummary | None) -> tuple[str, str]:
@@ -184,6 +190,9 @@ def _draw(found: InvoiceDocument, late: LateUsage) -> None:
     if content.note is not None:
         output.paragraph(content.note)
     output.draw(_lines(content))
+    for line in content.lines:
+        if line.covered is not None and line.agreed is not None:
+            output.paragraph(part_of_month(line.kind, Decimal(line.agreed), content.currency, line.covered))
     if content.waived.requests or content.review.requests:
         output.draw(_apart(content))
     if content.unrated:
@@ -214,9 +223,18 @@ def _lines(content: Content) -> output.Sheet:
     return sheet
 
 
+def part_of_month(kind: str, agreed: Decimal, currency: str, covered: tuple[str, str, str]) -> str:
+    """What a fee or a minimum is of when it is not of a whole month: the arithmetic, and the time."""
+    fraction, start, end = covered
+    return (
+        f"{output.words(kind).capitalize()}: {output.amount(agreed, currency)} {currency} a month × {fraction} of its quarters "
+        f"of an hour, from {start} to {end}."
+    )
+
+
 def _what(line: Line) -> str:
     if line.component is None:
-        return output.words(line.kind)
+        return output.words(line.kind) if line.covered is None else f"{output.words(line.kind)}, in part"
     name = output.words(line.component)
     if line.kind == "included":
         return f"{name}, included"

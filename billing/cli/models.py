@@ -3,15 +3,31 @@
 from collections.abc import Iterable
 
 import click
+from msgspec import UNSET, UnsetType
 
 from billing.cli import output
 from billing.cli.context import Context
 from billing.fleet.deployment import DeploymentRequest, Placement
+from billing.fleet.model import Model, ReasoningTags
 from billing.fleet.service import ListedModel
 
 EMPTY = "No models yet. Add one: billing models add llama-3.1-8b --backend gpu-1"
 
 backend_help = "BACKEND, or BACKEND=NAME where the server knows the model by another name"
+
+
+tags_option = click.option(
+    "--reasoning-tags",
+    "tags",
+    nargs=2,
+    metavar="START END",
+    help="What it writes around its reasoning, '<think>' '</think>', if its server has no reasoning parser.",
+)
+tokenizer_option = click.option(
+    "--tokenizer",
+    metavar="FILE|NAME",
+    help="What counts its text where its engine does not: a tokenizer.json on the gateways' hosts, or llama3.",
+)
 
 
 @click.group("models")
@@ -23,14 +39,66 @@ def models() -> None:
 @click.argument("name")
 @click.option("--backend", "places", multiple=True, required=True, help=f"{backend_help}; may repeat.")
 @click.option("--alias", "aliases", multiple=True, help="Another name that callers may ask for; may repeat.")
+@tags_option
+@tokenizer_option
 @output.json_option
 @click.pass_obj
 def add(
-    context: Context, name: str, places: tuple[str, ...], aliases: tuple[str, ...], as_json: bool
+    context: Context,
+    name: str,
+    places: tuple[str, ...],
+    aliases: tuple[str, ...],
+    tags: tuple[str, str] | None,
+    tokenizer: str | None,
+    as_json: bool,
 ) -> None:
     """Add a model with its public NAME. Usage is priced by this name, whatever alias was asked for."""
     requests = [_request(place) for place in places]
-    _report(context.run(lambda services: services.fleet.add_model(name, requests, aliases)), as_json)
+    made = context.run(
+        lambda services: services.fleet.add_model(
+            name,
+            requests,
+            aliases,
+            reasoning_tags=ReasoningTags(*tags) if tags else None,
+            tokenizer=tokenizer,
+        )
+    )
+    _report(made, as_json)
+
+
+@models.command("change")
+@click.argument("name")
+@tags_option
+@click.option("--no-reasoning-tags", "has_no_tags", is_flag=True, help="Its answers hold no such tags.")
+@tokenizer_option
+@click.option("--no-tokenizer", "has_no_tokenizer", is_flag=True, help="Nothing counts but its engine.")
+@output.json_option
+@click.pass_obj
+def change(
+    context: Context,
+    name: str,
+    tags: tuple[str, str] | None,
+    has_no_tags: bool,
+    tokenizer: str | None,
+    has_no_tokenizer: bool,
+    as_json: bool,
+) -> None:
+    """Change how the text of the model NAME is read; what is not said stays."""
+    if (tags and has_no_tags) or (tokenizer and has_no_tokenizer):
+        raise click.UsageError("either say what it is or that there is none, not both")
+    wanted: ReasoningTags | UnsetType | None = ReasoningTags(*tags) if tags else UNSET
+    counter: str | UnsetType | None = UNSET if tokenizer is None else tokenizer
+    changed = context.run(
+        lambda services: services.fleet.change_model(
+            name,
+            reasoning_tags=None if has_no_tags else wanted,
+            tokenizer=None if has_no_tokenizer else counter,
+        )
+    )
+    if as_json:
+        output.document(_document(changed))
+        return
+    output.line(f"Model {name}: {', '.join(_text(changed.model))}.")
 
 
 @models.command("deploy")
@@ -71,7 +139,7 @@ def list_(context: Context, rows_max: int, as_json: bool) -> None:
     if as_json:
         output.document([_document(each) for each in found[:rows_max]])
         return
-    columns = ("Model*", "Aliases*", "Answered by*", "Added", "Archived")
+    columns = ("Model*", "Aliases*", "Answered by*", "Tags, tokenizer*", "Added", "Archived")
     output.listing(columns, found, _row, rows_max=rows_max, empty=EMPTY)
 
 
@@ -100,25 +168,42 @@ def _place(placement: Placement) -> str:
     return name
 
 
+def _settings(model: Model) -> tuple[str, ...]:
+    """What is set of how its text is read."""
+    tags = (str(model.reasoning_tags),) if model.reasoning_tags else ()
+    return (*tags, model.tokenizer) if model.tokenizer else tags
+
+
+def _text(model: Model) -> tuple[str, ...]:
+    """The same in words."""
+    return (
+        f"reasoning between {model.reasoning_tags}" if model.reasoning_tags else "no reasoning tags",
+        f"tokenizer {model.tokenizer}" if model.tokenizer else "no tokenizer",
+    )
+
+
 def _row(listed: ListedModel) -> tuple[output.Cell, ...]:
     model = listed.model
     return (
         model.name,
         ", ".join(model.aliases) or "–",
         _places(listed.placements),
+        _settings(model) or ("–",),
         output.day(model.created_at_us),
         output.when(model.archived_at_us),
     )
 
 
 def _document(listed: ListedModel) -> dict[str, object]:
-    model = listed.model
+    model, tags = listed.model, listed.model.reasoning_tags
     return {
         "id": model.id,
         "name": model.name,
         "aliases": list(model.aliases),
         "created_at": output.timestamp(model.created_at_us),
         "archived_at": output.timestamp(model.archived_at_us),
+        "reasoning_tags": tags and {"start": tags.start, "end": tags.end},
+        "tokenizer": model.tokenizer,
         "deployments": [
             {
                 "backend": placement.backend,

@@ -13,7 +13,7 @@ from billing.invoicing.period import instant
 COLUMNS = (
     "invoice_number", "issued_at", "tenant", "tenant_name", "month", "period_start", "period_end", "line", "kind",
     "plan", "plan_version", "model", "component", "tier", "quantity", "price", "per", "amount_exact", "amount",
-    "amount_minor", "currency",
+    "amount_minor", "currency", "agreed", "fraction", "covered_start", "covered_end",
 )  # fmt: skip
 """What each means stands in the README; what a kind of line has not is empty."""
 
@@ -60,6 +60,8 @@ def _row(document: InvoiceDocument, number: int, line: Line) -> list[str]:
         line.amount,
         str(line.amount_minor),
         content.currency,
+        line.agreed or "",
+        *(line.covered or ("", "", "")),
     ]
 
 

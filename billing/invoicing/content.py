@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from billing import money
+from billing.invoicing.ceiling import check_total
 from billing.invoicing.draft import Draft, Reason, Section
 from billing.invoicing.inputs import Inputs
 from billing.invoicing.period import Period, instant
@@ -26,7 +28,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """A line; what a kind of line has not is None.
 
     ``amount`` is what is owed for it, rounded so that the lines add up to the total; ``amount_exact`` what it comes to.
-    ``price`` is for each ``per`` tokens; ``agreed`` is the fee or the minimum as the plan says it.
+    ``price`` is for each ``per`` tokens; ``agreed`` is the fee or the minimum as the plan says it for a month. For a part
+    of a month, and only then, ``fraction`` says which in quarters of an hour (``22/2976``), and ``covered_start`` and
+    ``covered_end`` where that part begins and ends.
     """
 
     kind: str
@@ -42,6 +46,17 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     amount_exact: str
     amount_minor: int
     amount: str
+    # Left out where they are not set, so that contents without them are the bytes that they always were.
+    fraction: str | UnsetType = UNSET
+    covered_start: str | UnsetType = UNSET
+    covered_end: str | UnsetType = UNSET
+
+    @property
+    def covered(self) -> tuple[str, str, str] | None:
+        """The fraction, its start and its end; None where the line is not of a part of the month."""
+        parts = (self.fraction, self.covered_start, self.covered_end)
+        said = tuple(part for part in parts if part is not UNSET)
+        return None if len(said) < len(parts) else (said[0], said[1], said[2])
 
 
 class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,9 +122,13 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def content_of(draft: Draft, inputs: Inputs) -> Content:
-    """The content of a priced draft; raises ``ValueError`` on one without a currency, which is never an invoice."""
+    """The content of a priced draft.
+
+    Raises ``ValueError`` on one without a currency, which is never an invoice, and ``Conflict`` as ``check_total`` does.
+    """
     if draft.currency is None or draft.total_minor is None:
         raise ValueError(f"{inputs.tenant} {inputs.month} has no currency")
+    check_total(draft, inputs.tenant)
     return Content(
         format=inputs.format,
         issuer=inputs.issuer,
@@ -185,7 +204,7 @@ def _used(line: Rated, currency: str) -> Line:
 
 
 def _charged(charge: Charge, currency: str) -> Line:
-    minor = _rounded(charge.amount_minor)
+    minor, part = _rounded(charge.amount_minor), charge.coverage
     return Line(
         kind=charge.kind.value,
         plan=charge.plan,
@@ -194,6 +213,9 @@ def _charged(charge: Charge, currency: str) -> Line:
         amount_exact=money.plain(charge.amount),
         amount_minor=minor,
         amount=_amount(minor, currency),
+        fraction=UNSET if part is None else str(part),
+        covered_start=UNSET if part is None else instant(part.start_us),
+        covered_end=UNSET if part is None else instant(part.end_us),
     )
 
 

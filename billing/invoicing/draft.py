@@ -21,6 +21,7 @@ from billing.metering.stored import RollupRow
 from billing.money import Rounding
 from billing.pricing.billable import Billable, Disposition, disposition
 from billing.pricing.charge import Charge, charges
+from billing.pricing.coverage import Month
 from billing.pricing.rating import Group, Positions, Rated, Rating, Share, Unrated, Usage, rate
 from billing.pricing.term import Held, Term, in_force
 from billing.tokens.components import Component, Components
@@ -122,9 +123,18 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 def draft(
-    rows: Iterable[RollupRow], terms: Sequence[Term], period: Period, rounding: Rounding = Rounding.HALF_EVEN
+    rows: Iterable[RollupRow],
+    terms: Sequence[Term],
+    period: Period,
+    rounding: Rounding = Rounding.HALF_EVEN,
+    *,
+    month: Month | None = None,
+    subscribed: Sequence[Term] | None = None,
 ) -> Draft:
     """What a period's usage costs. ``terms`` are what prices the tenant's usage in the period, by start.
+
+    Fees and minimums are for the ``month``, of which the period is a part when it is closed early, and which it is unless
+    said; ``subscribed`` is explained at ``charges``.
 
     Raises ``Conflict`` when the terms are in two currencies, which the subscriptions' own check keeps from happening.
     """
@@ -133,7 +143,7 @@ def draft(
     billed, positions = _section(Disposition.BILL, by_disposition, terms, {})
     waived, _ = _section(Disposition.WAIVE, by_disposition, terms, positions)
     review, _ = _section(Disposition.REVIEW, by_disposition, terms, positions)
-    charged = charges(terms, period.start_us, period.end_us, billed.lines)
+    charged = charges(terms, period.start_us, period.end_us, billed.lines, month=month, subscribed=subscribed)
     exact = Draft(
         period=period,
         currency=currency,
@@ -210,7 +220,7 @@ def _section(
 
 def tokens_of(row: RollupRow) -> Components:
     """What a rollup row holds of each component."""
-    return Components(row.uncached_input, row.cached_input, row.cache_write, row.answer_output, row.reasoning)
+    return row.components
 
 
 def _usage(row: RollupRow) -> Iterator[Usage]:

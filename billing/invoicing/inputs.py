@@ -11,11 +11,15 @@ import msgspec
 
 from billing.invoicing.period import Period
 from billing.money import Rounding
+from billing.pricing.coverage import Month
 from billing.pricing.plan import Plan
 from billing.pricing.term import Term
 
-FORMAT = 1
-"""Raised when the same inputs would give another content; whoever raises it keeps the older one computable."""
+FORMAT = 2
+"""Raised when the same inputs would give another content; whoever raises it keeps the older one computable.
+
+Format 1 charged fees and minimums in full for a part of a month; its inputs have no ``quarters``.
+"""
 
 
 class PinnedTerm(msgspec.Struct, frozen=True):
@@ -30,7 +34,10 @@ class PinnedTerm(msgspec.Struct, frozen=True):
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """Everything else that a content depends on. ``month_end_us`` is where the next month begins, also when early."""
+    """Everything else that a content depends on. ``month_end_us`` is where the next month begins, also when early.
+
+    ``quarters`` are the quarters of an hour of the calendar month in the tenant's zone, which fees are prorated by.
+    """
 
     issuer: str
     tenant: str
@@ -44,6 +51,7 @@ class Inputs(msgspec.Struct, frozen=True):
     rounding: Rounding
     terms: tuple[PinnedTerm, ...]
     format: int = FORMAT
+    quarters: int | None = None
 
     @property
     def period(self) -> Period:
@@ -54,6 +62,11 @@ class Inputs(msgspec.Struct, frozen=True):
     def whole_month(self) -> Period:
         """The month that it is of: what comes after an early end is late usage of this invoice."""
         return Period(self.start_us, self.month_end_us, self.month)
+
+    @property
+    def charged_month(self) -> Month:
+        """What fees and minimums are for."""
+        return Month(self.start_us, self.month_end_us, self.quarters)
 
     @property
     def plans(self) -> set[str]:

@@ -42,13 +42,29 @@ def is_late(row: RollupRow, inputs: Inputs, collection: int) -> bool:
 
 
 def late_usage(
-    rows: Iterable[RollupRow], terms: Sequence[Term], inputs: Inputs, collection: int, issued: Draft
+    rows: Iterable[RollupRow],
+    terms: Sequence[Term],
+    inputs: Inputs,
+    collection: int,
+    issued: Draft,
+    *,
+    subscribed: Sequence[Term] | None = None,
 ) -> LateUsage:
-    """What came too late; ``rows`` are all of the month, ``terms`` what prices it (``late_terms``)."""
+    """What came too late; ``rows`` are all of the month, ``terms`` what prices it (``late_terms``).
+
+    ``subscribed`` are what fees are prorated by (``late_subscribed``); the terms unless said.
+    """
     everything = [row for row in rows if inputs.whole_month.holds(row.bucket_us)]
     late = [row for row in everything if is_late(row, inputs, collection)]
     currency = issued.currency or inputs.terms[0].currency
-    whole = draft(everything, terms, inputs.whole_month, inputs.rounding)
+    whole = draft(
+        everything,
+        terms,
+        inputs.whole_month,
+        inputs.rounding,
+        month=inputs.charged_month,
+        subscribed=subscribed,
+    )
     return LateUsage(
         requests=sum(row.requests for row in late),
         tokens=sum(tokens_of(row).total for row in late),
@@ -67,6 +83,12 @@ def late_terms(pinned: Sequence[Term], present: Sequence[Term], inputs: Inputs) 
         return list(pinned)
     before = [_until(term, inputs.end_us) for term in pinned if term.starts_us < inputs.end_us]
     return [*before, *(_since(term, inputs.end_us) for term in present if _goes_on(term, inputs.end_us))]
+
+
+def late_subscribed(pinned: Sequence[Term], present: Sequence[Term], inputs: Inputs) -> list[Term]:
+    """What fees of the whole month are prorated by: what the invoice charged stays charged when a plan is ended since."""
+    later = [_since(term, inputs.end_us) for term in present if _goes_on(term, inputs.end_us)]
+    return [*pinned, *(later if inputs.is_early else [])]
 
 
 def _until(term: Term, end_us: int) -> Term:

@@ -6,12 +6,14 @@ months tile time in every zone, on the 15-minute grid (tests/property/test_perio
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
 
 import msgspec
 
 from billing.clock import BUCKET_US, bucket_start, from_datetime, to_datetime
 from billing.errors import Conflict, InvalidInput
+from billing.pricing.coverage import Month, quarters_between
 
 _MONTH = re.compile(r"(?P<year>20[0-9]{2})-(?P<month>0[1-9]|1[0-2])")
 _DECEMBER = 12
@@ -75,6 +77,48 @@ def between(period: Period, begins_us: int | None, ends_us: int | None) -> Perio
     start_us = period.start_us if begins_us is None else begins_us
     end_us = period.end_us if ends_us is None else ends_us
     return Period(start_us, end_us, period.month)
+
+
+def charged_month(period: Period, zone: tzinfo) -> Month:
+    """What fees of a month are prorated by: its time as it is invoiced, and the length of the calendar month in a zone."""
+    calendar = parse_period(period.month, zone=zone)
+    return Month(period.start_us, period.end_us, quarters_between(calendar.start_us, calendar.end_us))
+
+
+def part_of_month(name: str, instant_us: int, period: Period, zone: tzinfo) -> str | None:
+    """What follows when a plan starts or ends at an instant within a month; None where the month begins or ends.
+
+    ``period`` is the month as it is invoiced, ``name`` what the instant is called.
+    """
+    if instant_us in {period.start_us, period.end_us}:
+        return None
+    return (
+        f"{name} {instant(instant_us)} lies within {period.title}, which goes from {local(period.start_us, zone)} to "
+        f"{local(period.end_us, zone)}: fee and minimum of that month are prorated by the quarters of an hour that the plan "
+        "holds for; included tokens are not"
+    )
+
+
+def parts_of_months(
+    span: tuple[int, int | None], periods: Mapping[str, Period], zone: tzinfo
+) -> tuple[str, ...]:
+    """What follows when a subscription's span starts or ends within a month; nothing of one that never applies.
+
+    ``periods`` are the months of both ends by their names, as they are invoiced.
+    """
+    if span[0] == span[1]:
+        return ()
+    said = [
+        part_of_month(name, instant_us, periods[month_of(instant_us, zone).month], zone)
+        for name, instant_us in zip(("starts_at", "ends_at"), span, strict=True)
+        if instant_us is not None
+    ]
+    return tuple(text for text in said if text is not None)
+
+
+def months_near(months: Iterable[str]) -> set[str]:
+    """Months by their names, with the ones before and after each."""
+    return {name for month in months for name in (month_before(month), month, month_after(month))}
 
 
 class Cut(msgspec.Struct, frozen=True):

@@ -30,7 +30,8 @@ def counted(rows: Iterable[RollupRow], inputs: Inputs, collection: int) -> list[
 def redraft(inputs: Inputs, plans: Mapping[str, Plan], rows: Iterable[RollupRow], collection: int) -> Draft:
     """The draft of an invoice, as it was and will be; ``plans`` are those that its inputs name, by name."""
     own = counted(rows, inputs, collection)
-    return draft(own, unpin(inputs.terms, plans), inputs.period, inputs.rounding)
+    terms = unpin(inputs.terms, plans)
+    return draft(own, terms, inputs.period, inputs.rounding, month=inputs.charged_month)
 
 
 def compute(inputs: Inputs, plans: Mapping[str, Plan], rows: Iterable[RollupRow], collection: int) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import BigInteger, Row, Select, select, update
+from sqlalchemy import BigInteger, Row, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from billing.clock import from_datetime, to_datetime
@@ -14,7 +14,11 @@ from billing.invoicing.inputs import Inputs
 from billing.invoicing.invoice import Invoice, InvoiceStatus
 from billing.invoicing.number import invoice_number
 from billing.invoicing.tables import invoice, issuer
+from billing.metering.tables import usage_rollup
 from billing.money import Rounding
+
+_QUANTITIES = [column for column in usage_rollup.c if isinstance(column.type, BigInteger)]
+"""Whatever may have a price, so that what is counted later is among it."""
 
 ROWS_MAX = 10_000
 """Most invoices that one look returns."""
@@ -78,10 +82,26 @@ async def insert_draft(connection: Connection, new: Invoice) -> bool:
     return (await connection.execute(statement.on_conflict_do_nothing())).rowcount == 1
 
 
+async def quantity_used(connection: Connection, tenant_id: UUID, start_us: int, end_us: int) -> int:
+    """How much of everything that may have a price a tenant used in ``[start, end)``, requests and tokens in one sum."""
+    bucket = usage_rollup.c.bucket
+    of_period = (bucket >= to_datetime(start_us), bucket < to_datetime(end_us))
+    sums = [func.coalesce(func.sum(column), 0) for column in _QUANTITIES]
+    statement = select(*sums).where(usage_rollup.c.tenant_id == tenant_id, *of_period)
+    return sum(map(int, (await connection.execute(statement)).one()))
+
+
 async def invoice_locked(connection: Connection, tenant_id: UUID, month: str) -> Invoice | None:
     """A tenant's invoice of a month, locked until the transaction ends, so that one process issues it."""
     statement = select(invoice).where(invoice.c.tenant_id == tenant_id, invoice.c.month == month)
     return await _one(connection, statement.with_for_update())
+
+
+async def invoice_of_month(connection: Connection, tenant_id: UUID, month: str) -> Invoice | None:
+    """A tenant's invoice of a month, a draft among them."""
+    return await _one(
+        connection, select(invoice).where(invoice.c.tenant_id == tenant_id, invoice.c.month == month)
+    )
 
 
 async def take_number(connection: Connection, issuer_id: UUID) -> str:

@@ -150,8 +150,13 @@ def _counts(record: StoredRecord) -> tuple[tuple[str, StoredCount], ...]:
 
 
 def _usage(record: StoredRecord) -> TokenUsage:
-    parts = (record.input, record.cached_input, record.cache_write, record.output, record.reasoning)
-    return TokenUsage(*(_count(part) for part in parts))
+    return TokenUsage(
+        input=_count(record.input),
+        cached_input=_count(record.cached_input),
+        cache_write=_count(record.cache_write),
+        output=_count(record.output),
+        reasoning=_count(record.reasoning),
+    )
 
 
 def _count(stored: StoredCount) -> Count:

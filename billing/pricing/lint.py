@@ -1,5 +1,7 @@
 """What is allowed in a plan and hardly meant: told when it is applied, and never a reason to refuse it.
 
+Within a version, and from one version to the next (:func:`lint_change`).
+
 No pattern can be covered by more specific ones: the shortest name that it matches has as many characters as it has fixed
 ones, and a pattern with more of them needs a longer name. So a rate is out of reach only within its own entry, where
 every part of a shorthand has a price of its own.
@@ -11,8 +13,8 @@ import msgspec
 
 from billing import money
 from billing.pricing.graduated import GraduatedPrice
-from billing.pricing.pattern import matches
-from billing.pricing.plan import TOTAL, Content, ModelRates, PlanFile, Resolved, resolve
+from billing.pricing.pattern import can_match_the_same, matches
+from billing.pricing.plan import TOTAL, Content, ModelRates, PlanFile, Resolved, Version, resolve
 from billing.pricing.price import Price
 from billing.pricing.subscription import instant
 from billing.tokens.components import Component
@@ -39,6 +41,76 @@ def lint(plan: PlanFile) -> tuple[LintWarning, ...]:
         for place, text in _content(version.content)
     ]
     return (*unused, *found)
+
+
+def lint_change(before: Version, after: Version) -> tuple[LintWarning, ...]:
+    """Usage that the later of two versions counts in another pool: it starts anew there, in the middle of a month."""
+    earlier, later = _pools(before.content), _pools(after.content)
+    moved = {(old, (entry.model, word)) for entry, word, old in _moved(later, before.content)}
+    moved |= {((entry.model, word), new) for entry, word, new in _moved(earlier, after.content)}
+    moved |= {
+        (old, new)
+        for old in earlier.keys() - later.keys()
+        for new in later.keys() - earlier.keys()
+        if _share_usage(old, new, earlier[old], later[new])
+    }
+    return tuple(
+        LintWarning(
+            f"from {instant(after.effective_us)}, {' '.join(new)}",
+            f"what {' '.join(old)} has counted before does not count here: in a month that goes on then "
+            f"{_given_again(later[new][1])}. Keep the model pattern and the word as they were to count on",
+        )
+        for old, new in sorted(moved)
+    )
+
+
+_Key = tuple[str, str]
+"""A pattern and the word of a price, which name a pool within a plan."""
+
+
+def _pools(content: Content) -> dict[_Key, tuple[ModelRates, Price]]:
+    return {
+        (entry.model, word): (entry, price)
+        for entry in content.rates
+        for word, price in _written(entry).items()
+        if price.is_cumulative
+    }
+
+
+def _parts(entry: ModelRates, word: str) -> list[Component]:
+    """The components that count in an entry's pool."""
+    candidates = ((part, entry.candidate(part)) for part in Component)
+    return [part for part, found in candidates if found is not None and found.pool == word]
+
+
+def _moved(
+    pools: dict[_Key, tuple[ModelRates, Price]], other: Content
+) -> Iterator[tuple[ModelRates, str, _Key]]:
+    """Pools of one version whose usage another content counts in another pool, with that."""
+    for (pattern, word), (entry, _) in pools.items():
+        for part in _parts(entry, word):
+            found = _found(other.rates, entry, part)
+            if (
+                found is not None
+                and found.price.is_cumulative
+                and (found.pattern, found.pool) != (pattern, word)
+            ):
+                yield entry, word, (found.pattern, found.pool)
+
+
+def _share_usage(
+    old: _Key, new: _Key, before: tuple[ModelRates, Price], after: tuple[ModelRates, Price]
+) -> bool:
+    """Whether some usage may count in both of two pools, as far as their own entries say."""
+    shared = set(_parts(before[0], old[1])) & set(_parts(after[0], new[1]))
+    return bool(shared) and can_match_the_same(old[0], new[0])
+
+
+def _given_again(price: Price) -> str:
+    again = [f"{price.allowance:,} tokens are included once more"] if price.allowance else []
+    if isinstance(price, GraduatedPrice):
+        again.append("the tiers start again")
+    return " and ".join(again)
 
 
 def _content(content: Content) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,11 @@ FALLBACKS: dict[Component, Component] = {
     Component.CACHED_INPUT: Component.UNCACHED_INPUT,
     Component.CACHE_WRITE: Component.UNCACHED_INPUT,
     Component.REASONING: Component.ANSWER_OUTPUT,
+    Component.AUDIO_INPUT: Component.UNCACHED_INPUT,
+    Component.IMAGE_INPUT: Component.UNCACHED_INPUT,
+    Component.VIDEO_INPUT: Component.UNCACHED_INPUT,
+    Component.AUDIO_OUTPUT: Component.ANSWER_OUTPUT,
+    Component.IMAGE_OUTPUT: Component.ANSWER_OUTPUT,
 }
 """What a component without a rate of its own is priced as, within the same model pattern."""
 
@@ -45,7 +50,7 @@ class ModelRates(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def candidate(self, component: Component) -> "Resolved | None":
         """The price that this pattern has for a component: its own, that of what it falls back to, or that of all."""
-        if self.total is not None:
+        if self.total is not None and component.is_served:
             return Resolved(self.model, TOTAL, self.total, TOTAL)
         for wanted in (component, FALLBACKS.get(component)):
             if wanted is not None and wanted in self.prices:
@@ -60,9 +65,9 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     label: str
     rates: tuple[ModelRates, ...]
     monthly_fee: Decimal | None = None
-    """Charged once a period, in full."""
+    """Charged once a month; for a part of one, that part of it."""
     minimum: Decimal | None = None
-    """What the usage of a period comes to at least, the fee apart."""
+    """What the usage of a month comes to at least, the fee apart; for a part of one, that part of it."""
     billable: dict[str, dict[str, Disposition]] = {}
     """Outcome to provenance to what becomes of such usage, over the defaults of ``billable.py``."""
 

@@ -1,5 +1,7 @@
 """Plans and subscriptions: load, decide, save, in one transaction each."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from uuid import UUID
 
 import msgspec
@@ -9,7 +11,7 @@ from billing.errors import Conflict, NotFound
 from billing.ids import NewId
 from billing.infra.postgres import Connection, Database
 from billing.pricing import store
-from billing.pricing.lint import LintWarning, lint
+from billing.pricing.lint import LintWarning, lint, lint_change
 from billing.pricing.parse import parse
 from billing.pricing.plan import Plan, PlanFile
 from billing.pricing.revision import Change, Step, decide
@@ -59,7 +61,8 @@ class PricingService:
             is_new = await store.insert_plan(connection, new)
             await store.lock_plan(connection, wanted.name)
             steps = await self._revise(connection, wanted, now_us)
-        return Applied(wanted.name, wanted.currency, is_new, steps, now_us, lint(wanted))
+        warnings = (*lint(wanted), *_change_warnings(steps))
+        return Applied(wanted.name, wanted.currency, is_new, steps, now_us, warnings)
 
     async def _revise(self, connection: Connection, wanted: PlanFile, now_us: int) -> tuple[Step, ...]:
         stored = await _plan(connection, wanted.name)
@@ -113,16 +116,32 @@ class PricingService:
             return await store.subscriptions(connection, tenant_id)
 
     async def end_subscription(self, tenant_id: UUID, ends_us: int) -> Subscription:
-        """End the tenant's subscription that has no end yet; usage from then on is unrated until another begins."""
+        """End the tenant's subscription that has no end yet; usage from then on is unrated until another begins.
+
+        At its own start it is taken back, so that it never applied. Raises ``Conflict`` when something is invoiced for it.
+        """
         async with self._database.transaction() as connection:
             await store.lock_subscriptions(connection, tenant_id)
             open_ended = [s for s in await store.subscriptions(connection, tenant_id) if s.ends_us is None]
             if not open_ended:
                 raise NotFound("the tenant has no subscription without an end")
             current = open_ended[0]
-            check_span(current.starts_us, ends_us)
+            if ends_us != current.starts_us:
+                check_span(current.starts_us, ends_us)
+            elif await store.is_invoiced(connection, current):
+                raise Conflict(f"something is invoiced for {current}: it can be ended later than it starts")
             await store.end_subscription(connection, tenant_id, current.id, ends_us)
         return msgspec.structs.replace(current, ends_us=ends_us)
+
+
+def _change_warnings(steps: Sequence[Step]) -> tuple[LintWarning, ...]:
+    """What is hardly meant from one version to the next, unless the file is about neither."""
+    return tuple(
+        warning
+        for before, after in pairwise(steps)
+        if {before.change, after.change} != {Change.KEPT}
+        for warning in lint_change(before.version, after.version)
+    )
 
 
 async def _plan(connection: Connection, name: str) -> Plan:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import Row, Select, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from billing.clock import from_datetime, to_datetime
@@ -17,6 +17,11 @@ from billing.pricing.tables import price_plan, price_plan_version, subscription
 from billing.pricing.term import Term
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+
+# Invoices are of a noun above this one; whether one was computed with a subscription says whether it can be taken back.
+_INVOICED = text(
+    "SELECT EXISTS (SELECT FROM invoice WHERE tenant_id = :tenant_id AND inputs -> 'terms' @> cast(:term AS jsonb))"
+)
 
 
 async def insert_plan(connection: Connection, new: Plan) -> bool:
@@ -83,9 +88,16 @@ async def insert_subscription(connection: Connection, new: Subscription) -> bool
 async def end_subscription(
     connection: Connection, tenant_id: UUID, subscription_id: UUID, ends_us: int
 ) -> None:
-    """Set the end of a subscription that had none."""
+    """Set the end of a subscription that had none; its own start takes it back."""
     of_id = (subscription.c.tenant_id == tenant_id, subscription.c.id == subscription_id)
     await connection.execute(update(subscription).where(*of_id).values(ends_at=to_datetime(ends_us)))
+
+
+async def is_invoiced(connection: Connection, held: Subscription) -> bool:
+    """Whether an invoice, a draft among them, was computed with a subscription."""
+    term = msgspec.json.encode([{"starts_us": held.starts_us, "plan_id": str(held.plan_id)}]).decode()
+    values = {"tenant_id": held.tenant_id, "term": term}
+    return bool((await connection.execute(_INVOICED, values)).scalar_one())
 
 
 async def subscriptions(connection: Connection, tenant_id: UUID) -> list[Subscription]:
@@ -94,7 +106,7 @@ async def subscriptions(connection: Connection, tenant_id: UUID) -> list[Subscri
         select(subscription, price_plan.c.name.label("plan"), price_plan.c.currency)
         .join_from(subscription, price_plan, subscription.c.plan_id == price_plan.c.id)
         .where(subscription.c.tenant_id == tenant_id)
-        .order_by(subscription.c.starts_at)
+        .order_by(subscription.c.starts_at, subscription.c.id)
     )
     return [_subscription_of(row) for row in await connection.execute(statement)]
 
@@ -104,7 +116,9 @@ async def terms(connection: Connection, tenant_id: UUID, start_us: int, end_us: 
     held = [
         entry
         for entry in await subscriptions(connection, tenant_id)
-        if entry.starts_us < end_us and (entry.ends_us is None or start_us < entry.ends_us)
+        if entry.starts_us < end_us
+        and (entry.ends_us is None or start_us < entry.ends_us)
+        and not entry.is_void
     ]
     ids = {entry.plan_id for entry in held}
     found = {

@@ -10,7 +10,10 @@ from billing.errors import Conflict, InvalidInput
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """A tenant's plan over ``[starts_us, ends_us)``; None is open. Those of one tenant never overlap."""
+    """A tenant's plan over ``[starts_us, ends_us)``; None is open. Those of one tenant never overlap.
+
+    One that ends where it starts was taken back before anything was invoiced for it: it never applied.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -21,12 +24,19 @@ class Subscription(msgspec.Struct, frozen=True):
     ends_us: int | None
     created_at_us: int
 
+    @property
+    def is_void(self) -> bool:
+        """Whether it never applied."""
+        return self.ends_us == self.starts_us
+
     def __str__(self) -> str:
         until = f"to {instant(self.ends_us)}" if self.ends_us is not None else "with no end"
         return f"plan {self.plan} from {instant(self.starts_us)} {until}"
 
     def overlaps(self, other: "Subscription") -> bool:
-        """Whether two spans share an instant."""
+        """Whether two spans share an instant; one that never applied has none."""
+        if self.is_void or other.is_void:
+            return False
         starts_first = other.ends_us is None or self.starts_us < other.ends_us
         return starts_first and (self.ends_us is None or other.starts_us < self.ends_us)
 
@@ -54,7 +64,7 @@ def check_fits(new: Subscription, existing: Iterable[Subscription]) -> None:
     for other in existing:
         if new.overlaps(other):
             raise Conflict(f"the tenant has {other} already; end that first, or choose another span")
-        if new.currency != other.currency:
+        if new.currency != other.currency and not other.is_void:
             raise Conflict(
                 f"plan {new.plan} is in {new.currency}, the tenant is billed in {other.currency} ({other}): "
                 "one tenant is billed in one currency"

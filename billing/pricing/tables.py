@@ -42,7 +42,7 @@ subscription = Table(
     Column("ends_at", _INSTANT),
     Column("created_at", _INSTANT, nullable=False),
     CheckConstraint("extract(epoch FROM starts_at)::bigint % 900 = 0", name="starts_at"),
-    CheckConstraint("ends_at IS NULL OR ends_at > starts_at", name="ends_at"),
+    CheckConstraint("ends_at IS NULL OR ends_at >= starts_at", name="ends_at"),
 )
 subscription.append_constraint(
     ExcludeConstraint(

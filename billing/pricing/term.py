@@ -47,6 +47,32 @@ def in_force(terms: Sequence[Term], instant_us: int) -> Held | Unpriced:
     return Unpriced.NO_VERSION if version is None else Held(term.plan, version)
 
 
+class Gap(msgspec.Struct, frozen=True):
+    """A span ``[start_us, end_us)`` in which no version is in force, and why. ``plan`` is the one without prices yet."""
+
+    start_us: int
+    end_us: int
+    reason: Unpriced
+    plan: str = ""
+
+
+def gaps(terms: Sequence[Term], start_us: int, end_us: int) -> tuple[Gap, ...]:
+    """The spans of a period in which no version is in force, by start; ``terms`` are by start and do not overlap."""
+    found: list[Gap] = []
+    at_us = start_us
+    for term in terms:
+        begin = max(at_us, term.starts_us)
+        end = end_us if term.ends_us is None else min(end_us, term.ends_us)
+        if begin >= end:
+            continue
+        first = min((version.effective_us for version in term.plan.versions), default=end)
+        found.append(Gap(at_us, begin, Unpriced.NO_PLAN))
+        found.append(Gap(begin, min(first, end), Unpriced.NO_VERSION, term.plan.name))
+        at_us = end
+    found.append(Gap(at_us, end_us, Unpriced.NO_PLAN))
+    return tuple(gap for gap in found if gap.start_us < gap.end_us)
+
+
 def nearest(terms: Sequence[Term], instant_us: int) -> Held | None:
     """The version that was in force the shortest time before or after an instant; of two equally near, the earlier."""
     found = [(_distance(begin, end, instant_us), begin, held) for begin, end, held in _spans(terms)]

@@ -121,8 +121,8 @@ class Office:
             await store.cursor_move(connection, spool_id, cursor, self.now_us if closed else None, through_us)
 
 
-class Killed(Exception):
-    """The process died here."""
+class Killed(BaseException):
+    """The process died here. No error: whoever handles errors is dead as well."""
 
 
 class DyingDatabase(Database):

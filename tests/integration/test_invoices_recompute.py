@@ -114,7 +114,8 @@ async def test_prices_names_and_subscriptions_that_change_afterwards_change_no_i
     await office.pricing.end_subscription(acme.id, at("2026-06-01T00:00:00Z"))
     assert (await office.invoicing.verify(number)).is_same
     assert await office.invoicing.invoice(number) == before
-    assert (await office.invoicing.preview("acme", "2026-11")).draft.total is None
+    assert (await office.invoicing.preview("acme", "2026-11")).draft.total_minor == before.content.total_minor
+    assert (await office.invoicing.preview("acme", "2026-10")).draft.total is None
 
 
 async def test_the_same_records_in_another_order_and_batching_are_the_same_content(office: Office) -> None:

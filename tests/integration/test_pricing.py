@@ -200,7 +200,7 @@ async def test_an_end_lies_on_the_grid_after_the_start_and_is_set_once(subscribe
     with pytest.raises(InvalidInput, match="ends_at: 2026-12-01T00:00:00Z is not a multiple of 15 minutes"):
         await subscribed.end_subscription(TENANT, DECEMBER + 1)
     with pytest.raises(InvalidInput, match="is not after the start"):
-        await subscribed.end_subscription(TENANT, NOVEMBER)
+        await subscribed.end_subscription(TENANT, at("2026-10-31T23:45:00Z"))
     await subscribed.end_subscription(TENANT, DECEMBER)
     with pytest.raises(NotFound):
         await subscribed.end_subscription(TENANT, DECEMBER)

@@ -60,7 +60,16 @@ def settlements(draw: st.DrawFn) -> tuple[str, Any]:
     return "settle", (draw(times), draw(usage_ids), used, words)
 
 
-histories = st.lists(st.one_of(admissions(), admissions(), settlements()), min_size=1, max_size=40)
+@st.composite
+def renewals(draw: st.DrawFn) -> tuple[str, Any]:
+    used = st.one_of(st.none(), st.integers(0, 2_000), st.floats(0, 2_000))
+    usages = draw(st.lists(st.tuples(usage_ids, used), max_size=4))
+    return "renew", (draw(times), usages, None, {"lease_us": draw(st.sampled_from([LEASE_US, 1_000]))})
+
+
+histories = st.lists(
+    st.one_of(admissions(), admissions(), settlements(), renewals()), min_size=1, max_size=40
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -68,11 +77,12 @@ histories = st.lists(st.one_of(admissions(), admissions(), settlements()), min_s
 def test_scripts_and_twin_decide_the_same(valkey_url: str, history: list[tuple[str, Any]]) -> None:
     scripts, twin, now = Scripts(valkey_url, fresh_tenant()), Twin(), BEGIN_US
     assert scripts.admit(b"first", [], now, lease_us=1).state is State.UNVERIFIED
-    for what, (step, usage_id, detail, words) in history:
+    for what, (step, subject, detail, words) in history:
         now += step
         if what == "admit":
             words["epoch_us"] = BEGIN_US
-        answers = [getattr(place, what)(usage_id, detail, now, **words) for place in (scripts, twin)]
+        given = (subject, now) if what == "renew" else (subject, detail, now)
+        answers = [getattr(place, what)(*given, **words) for place in (scripts, twin)]
         assert answers[0] == answers[1]
     scripts.close()
 
@@ -83,6 +93,21 @@ class Ledger:
     def __init__(self) -> None:
         self.used: list[tuple[int, float]] = []
         self.reserved: dict[bytes, tuple[float, int]] = {}
+        self.told: dict[bytes, float] = {}
+
+    def admit(self, usage_id: bytes, hold: float, ends: int) -> None:
+        """A request is held, once."""
+        self.reserved.setdefault(usage_id, (hold, ends))
+
+    def use(self, usage_id: bytes, used: float, now: int, ends: int | None = None) -> None:
+        """A request has used so much in all, of its bound; it goes on until ``ends``, or ends now."""
+        held, before = self.reserved.pop(usage_id)
+        told = self.told.pop(usage_id, 0.0)
+        more = min(held, max(0.0, used - told))
+        self.used.append((now, more))
+        if ends is not None:
+            self.reserved[usage_id] = (held - more, max(before, ends))
+            self.told[usage_id] = max(told, used)
 
     def end_leases(self, now: int) -> None:
         """What was never settled counts as used in full."""
@@ -90,6 +115,7 @@ class Ledger:
             if ends <= now:
                 self.used.append((now, bound))
                 del self.reserved[usage_id]
+                self.told.pop(usage_id, None)
 
     def most(self, since: int, now: int) -> float:
         """Used from ``since`` on, each request up to its bound, and reserved now."""
@@ -100,7 +126,7 @@ class Ledger:
 
 steps = st.tuples(
     st.one_of(st.integers(0, 3_000_000), st.integers(0, 90_000_000)),
-    st.sampled_from(["admit", "admit", "settle", "fallen"]),
+    st.sampled_from(["admit", "admit", "settle", "renew", "fallen"]),
     st.integers(1, 150),
     st.integers(0, IDS - 1),
     st.integers(0, 200),
@@ -120,17 +146,13 @@ def test_no_interval_sees_more_tokens_than_burst_and_refill(
         usage_id, hold = b"%d" % number, min(bound, burst)
         ask = Ask("tokens", 100, 60_000_000, burst, BEGIN_US, 0.0, hold)
         ledger.end_leases(now)
-        if what == "settle" and usage_id in ledger.reserved:
-            held, _ = ledger.reserved.pop(usage_id)
-            ledger.used.append((now, min(held, used)))
-        if what != "admit":
-            twin.settle(usage_id, used, now) if what == "settle" else twin.admit(
-                b"nobody", [], now, lease_us=1, ends_max=99
-            )
-        else:
-            answer = twin.admit(usage_id, [ask], now, lease_us=LEASE_US, ends_max=99)
-            if answer.state is State.ADMITTED and usage_id not in ledger.reserved:
-                ledger.reserved[usage_id] = (hold, now + LEASE_US)
+        twin.admit(b"nobody", [], now, lease_us=1, ends_max=99)
+        if what == "admit" and twin.admit(usage_id, [ask], now, lease_us=LEASE_US).state is State.ADMITTED:
+            ledger.admit(usage_id, hold, now + LEASE_US)
+        elif what == "renew" and twin.renew([(usage_id, used)], now, lease_us=LEASE_US):
+            ledger.use(usage_id, used, now, now + LEASE_US)
+        elif what == "settle" and twin.settle(usage_id, used, now):
+            ledger.use(usage_id, used, now)
         for since in moments:
             assert ledger.most(since, now) <= burst + 100 * (now - since) / 60_000_000 + 1e-3
 
@@ -167,3 +189,34 @@ def test_waiting_exactly_the_told_time_is_enough_for_numbers_of_any_size(missing
     twin.admit(b"a", [msgspec.structs.replace(ask, hold=0.0, take=float(burst))], BEGIN_US, lease_us=1)
     wait_us = twin.admit(b"b", [ask], BEGIN_US, lease_us=1).verdicts[0].wait_us
     assert twin.admit(b"b", [ask], BEGIN_US + wait_us, lease_us=1).state is State.ADMITTED
+
+
+holds = st.lists(st.integers(1, 60), max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(used=st.integers(0, 100), held=holds, bound=st.integers(1, 100), later=st.integers(0, 10))
+def test_the_told_wait_of_a_token_limit_counts_on_nothing_uncertain(
+    used: int, held: list[int], bound: int, later: int
+) -> None:
+    twin = Twin(epoch_us=0)
+    ask = Ask("tokens", 100, 60_000_000, 100, BEGIN_US, 0.0, float(bound))
+    for number, hold in enumerate([used, *held]):
+        taken, kept = (float(hold), 0.0) if number == 0 else (0.0, float(hold))
+        twin.admit(
+            b"%d" % number, [msgspec.structs.replace(ask, take=taken, hold=kept)], BEGIN_US, lease_us=1
+        )
+    now = BEGIN_US + later * 1_000_000
+    answer = twin.admit(b"new", [ask], now, lease_us=1)
+    if answer.state is State.ADMITTED:
+        return
+    (verdict,) = answer.verdicts
+    bucket = twin.buckets["tokens"]
+    if bound + bucket.reserved <= 100:  # whatever becomes of what runs: as long as it is held, it is exact
+        early = now + verdict.wait_us - 2
+        assert twin.admit(b"early", [ask], early, lease_us=1).state is State.REFUSED
+    else:  # only the end of what runs makes room: here it ends at once, used in full
+        assert verdict.wait_us == verdict.reset_us
+        for number in range(1, len(held) + 1):
+            twin.settle(b"%d" % number, None, now)
+    assert twin.admit(b"again", [ask], now + verdict.wait_us, lease_us=1).state is State.ADMITTED

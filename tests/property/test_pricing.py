@@ -369,7 +369,12 @@ def test_i6_a_minimum_is_reached_and_not_passed(made: list[RollupRow], priced_by
     [last] = [term.plan.version_at(PERIOD.end_us - 1) for term in priced_by]
     minimum = last.content.minimum if last else None
     true_up = [each.amount for each in found.charges if each.kind is ChargeKind.MINIMUM]
-    lacking = max(Fraction(0), Fraction(minimum or 0) - Fraction(found.billed.amount))
+    first = min((version.effective_us for term in priced_by for version in term.plan.versions), default=0)
+    covered = (PERIOD.end_us - max(first, 0)) // BUCKET_US
+    due = Fraction(minimum or 0)
+    if covered < BUCKETS:
+        due = Fraction(round(due * covered / BUCKETS * 10**12), 10**12)
+    lacking = max(Fraction(0), due - Fraction(found.billed.amount))
     assert sum(map(Fraction, true_up)) == lacking
     assert len(true_up) == (lacking > 0)
 

@@ -3,25 +3,38 @@
 The first is the cut: under the exclusive lock that recorders take shared, the collection is read and raised and a draft
 invoice inserted, so that what the invoice counts is settled for ever. The second computes it, takes the number, issues
 it and posts it to the ledger. A process that dies in between leaves a draft, and whoever closes next finishes it.
+What goes wrong with one tenant parks that tenant's month, with the reason, and nobody else's (billing-rules.md §1).
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
 
 from billing.clock import Clock
-from billing.errors import Conflict
+from billing.errors import BillingError, Conflict, Misconfigured, Unavailable
 from billing.ids import NewId
 from billing.infra.postgres import Connection, Database
 from billing.invoicing import store
-from billing.invoicing.close import CloseResult, CloseState, NoInvoice, reason_against, sentence, waiting_for
+from billing.invoicing.ceiling import check_total, may_exceed
+from billing.invoicing.close import (
+    Against,
+    CloseResult,
+    CloseState,
+    NoInvoice,
+    Waiting,
+    failure,
+    reason_against,
+    waiting_for,
+    waiting_in,
+)
 from billing.invoicing.content import decode, digest
-from billing.invoicing.draft import draft
+from billing.invoicing.draft import Draft, draft
 from billing.invoicing.inputs import Inputs, pin
 from billing.invoicing.invoice import Invoice, InvoiceStatus
-from billing.invoicing.period import Cut, cut, parse_period
+from billing.invoicing.period import Cut, Period, charged_month, cut, parse_period
 from billing.invoicing.recompute import compute
 from billing.invoicing.service.loading import Zones, month_between, months_taken, plans_of, tenant_named
 from billing.invoicing.store import Issuer
@@ -29,7 +42,8 @@ from billing.ledger import store as ledger_store
 from billing.ledger.posting import Receipt, invoice_issued
 from billing.metering import store as metering_store
 from billing.pricing import store as pricing_store
-from billing.pricing.term import Term
+from billing.pricing.coverage import Month
+from billing.pricing.term import Term, gaps
 from billing.tenants import store as tenants_store
 from billing.tenants.tenant import Tenant
 
@@ -39,6 +53,8 @@ LOOKS_UNSAID = 10
 SPOOLS_MAX = 1_000
 """Spools that are looked at while waiting."""
 TENANTS_PAGE = 1_000
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
 """A collaborator that is told in a sentence what a close waits for, whenever that changes."""
@@ -72,37 +88,59 @@ class Closing:
         ends = [found.period.end_us for found in cuts.values() if isinstance(found, Cut)]
         if ends and wait_s is not None:
             await self._wait(min(began_us, max(ends)), wait_s, progress)
-        results = []
-        for tenant in tenants:
-            refused = cuts.get(tenant.id)
-            if isinstance(refused, Conflict):
-                if tenant_slug is not None:
-                    raise refused
-                results.append(_none(tenant, month, NoInvoice.NOT_ENDED, str(refused)))
-                continue
-            try:
-                results.append(await self._close_one(tenant, month, began_us, early=early))
-            except Conflict as fault:
-                if tenant_slug is not None:
-                    raise
-                results.append(_none(tenant, month, NoInvoice.REFUSED, str(fault)))
-        return results
+        alone = tenant_slug is not None
+        return [
+            await self._close_or_park(tenant, month, began_us, cuts.get(tenant.id), early=early, alone=alone)
+            for tenant in tenants
+        ]
+
+    async def _close_or_park(
+        self,
+        tenant: Tenant,
+        month: str,
+        began_us: int,
+        found: Cut | BillingError | None,
+        *,
+        early: bool,
+        alone: bool,
+    ) -> CloseResult:
+        """A tenant's result, also when its month cannot be closed: then the others are. ``alone`` raises the reason."""
+        try:
+            return await self._close_one(tenant, month, began_us, found, early=early)
+        except (Unavailable, Misconfigured):
+            # The database is gone or is another one: that stops everybody, and is said once.
+            raise
+        except BillingError as fault:
+            if alone:
+                raise
+            reason = (
+                NoInvoice.NOT_ENDED if fault is found and isinstance(fault, Conflict) else NoInvoice.REFUSED
+            )
+            return _none(tenant, month, Against(reason, str(fault)))
+        except Exception as fault:
+            # Whatever it is, it is of this tenant: its transaction is rolled back, it is logged, and its month is parked.
+            if alone:
+                raise
+            _log.exception(
+                "the close of %s for %s failed; it is parked, the others go on", month, tenant.slug
+            )
+            return _none(tenant, month, Against(NoInvoice.FAILED, failure(fault)))
 
     async def _look(
         self, month: str, tenant_slug: str | None, began_us: int, *, early: bool
-    ) -> tuple[list[Tenant], dict[UUID, Cut | Conflict]]:
-        """The tenants that are asked for, and what would be cut of each that has no invoice of the month yet."""
+    ) -> tuple[list[Tenant], dict[UUID, Cut | BillingError]]:
+        """The tenants that are asked for, and what would be cut of each without an invoice of the month, or why not."""
         async with self._database.transaction() as connection:
             tenants = await _tenants(connection, tenant_slug)
             taken = await months_taken(connection, month, tenants[0].id if tenant_slug else None)
-        cuts: dict[UUID, Cut | Conflict] = {}
+        cuts: dict[UUID, Cut | BillingError] = {}
         for tenant in tenants:
             if (tenant.id, month) in taken:
                 continue
-            zone = self._zone(tenant.timezone)
             try:
+                zone = self._zone(tenant.timezone)
                 cuts[tenant.id] = cut(month_between(tenant, month, zone, taken), began_us, zone, early=early)
-            except Conflict as fault:
+            except BillingError as fault:
                 cuts[tenant.id] = fault
         return tenants, cuts
 
@@ -125,22 +163,28 @@ class Closing:
             "what is recorded; the rest is late usage then"
         )
 
-    async def _close_one(self, tenant: Tenant, month: str, began_us: int, *, early: bool) -> CloseResult:
+    async def _close_one(
+        self, tenant: Tenant, month: str, began_us: int, found: Cut | BillingError | None, *, early: bool
+    ) -> CloseResult:
+        if isinstance(found, BillingError):
+            raise found
         async with self._database.transaction() as connection:
             against = await self._cut(connection, tenant.id, month, began_us, early=early)
         if against is not None:
-            return _none(tenant, month, against, sentence(against, tenant.slug, month))
+            return _none(tenant, month, against)
         async with self._database.transaction() as connection:
-            found, is_new = await self._issue(connection, tenant.id, month)
+            issued, is_new = await self._issue(connection, tenant.id, month)
         state = CloseState.ISSUED if is_new else CloseState.ALREADY_ISSUED
-        return CloseResult(tenant.slug, month, state, invoice=found.summary)
+        return CloseResult(tenant.slug, month, state, invoice=issued.summary)
 
     async def _cut(
         self, connection: Connection, tenant_id: UUID, month: str, began_us: int, *, early: bool
-    ) -> NoInvoice | None:
+    ) -> Against | None:
         """The first transaction: the draft is there afterwards, unless there is a reason against an invoice."""
         await metering_store.collection_lock(connection, tenant_id)
-        # Read under the lock, by statements of their own: they see what others committed while this waited for it.
+        # A subscription that is taken back meanwhile would be on the invoice and never have applied.
+        await pricing_store.lock_subscriptions(connection, tenant_id)
+        # Read under the locks, by statements of their own: they see what others committed while this waited for them.
         tenant = await _tenant(connection, tenant_id)
         taken = await months_taken(connection, month, tenant_id)
         if (tenant_id, month) in taken:
@@ -148,14 +192,16 @@ class Closing:
         zone = self._zone(tenant.timezone)
         whole = month_between(tenant, month, zone, taken)
         wanted = cut(whole, began_us, zone, early=early)
-        period = wanted.period
+        period, charged = wanted.period, charged_month(whole, zone)
         terms = await pricing_store.terms(connection, tenant_id, period.start_us, period.end_us)
         issuer = await store.first_issuer(connection)
-        empty = draft([], terms, period, issuer.rounding)
+        empty = draft([], terms, period, issuer.rounding, month=charged)
         has_usage = await metering_store.rollup_exists(connection, tenant_id, period.start_us, period.end_us)
-        against = reason_against(empty, has_usage=has_usage)
+        waiting = await _waiting(connection, tenant_id, terms, period) if has_usage else None
+        against = reason_against(empty, tenant.slug, has_usage=has_usage, waiting=waiting)
         if against is None:
-            inputs = _inputs(tenant, issuer, wanted, whole.end_us, terms)
+            await _check_total(connection, tenant, terms, empty, issuer, charged)
+            inputs = _inputs(tenant, issuer, wanted, charged, terms)
             await self._insert(connection, tenant_id, issuer, inputs, empty.currency or "")
         return against
 
@@ -217,7 +263,30 @@ class Closing:
             await ledger_store.insert_transaction(connection, transaction)
 
 
-def _inputs(tenant: Tenant, issuer: Issuer, wanted: Cut, month_end_us: int, terms: list[Term]) -> Inputs:
+async def _waiting(
+    connection: Connection, tenant_id: UUID, terms: list[Term], period: Period
+) -> Waiting | None:
+    """The first usage that no version is in force for, so that an invoice would lose it."""
+    for gap in gaps(terms, period.start_us, period.end_us):
+        rows = await metering_store.rollup_totals(connection, tenant_id, gap.start_us, gap.end_us)
+        if (found := waiting_in(gap, rows)) is not None:
+            return found
+    return None
+
+
+async def _check_total(
+    connection: Connection, tenant: Tenant, terms: list[Term], empty: Draft, issuer: Issuer, charged: Month
+) -> None:
+    """That the total can be booked, before a draft is there that nobody could issue; computed only where it may not be."""
+    period = empty.period
+    quantity = await store.quantity_used(connection, tenant.id, period.start_us, period.end_us)
+    if may_exceed(quantity, terms, empty):
+        rows = await metering_store.rollup_totals(connection, tenant.id, period.start_us, period.end_us)
+        made = await asyncio.to_thread(draft, rows, terms, period, issuer.rounding, month=charged)
+        check_total(made, tenant.slug)
+
+
+def _inputs(tenant: Tenant, issuer: Issuer, wanted: Cut, charged: Month, terms: list[Term]) -> Inputs:
     return Inputs(
         issuer=issuer.name,
         tenant=tenant.slug,
@@ -226,15 +295,18 @@ def _inputs(tenant: Tenant, issuer: Issuer, wanted: Cut, month_end_us: int, term
         month=wanted.period.month,
         start_us=wanted.period.start_us,
         end_us=wanted.period.end_us,
-        month_end_us=month_end_us,
+        month_end_us=charged.end_us,
         is_early=wanted.is_early,
         rounding=issuer.rounding,
         terms=pin(terms),
+        quarters=charged.quarters,
     )
 
 
-def _none(tenant: Tenant, month: str, reason: NoInvoice, detail: str) -> CloseResult:
-    return CloseResult(tenant.slug, month, CloseState.NO_INVOICE, reason=reason, detail=detail)
+def _none(tenant: Tenant, month: str, against: Against) -> CloseResult:
+    return CloseResult(
+        tenant.slug, month, CloseState.NO_INVOICE, reason=against.reason, detail=against.detail
+    )
 
 
 async def _tenants(connection: Connection, slug: str | None) -> list[Tenant]:

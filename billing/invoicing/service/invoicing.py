@@ -1,5 +1,6 @@
 """Previews, usage and traces of what is not closed; closing; and invoices as they were issued."""
 
+from collections.abc import Sequence
 from datetime import UTC
 from uuid import UUID
 
@@ -16,12 +17,26 @@ from billing.invoicing.content import decode
 from billing.invoicing.draft import Draft, billed_positions, draft
 from billing.invoicing.inputs import unpin
 from billing.invoicing.invoice import InvoiceDocument, InvoiceSummary, document_of
-from billing.invoicing.late import LateUsage, is_late, late_terms, late_usage
-from billing.invoicing.period import Period, month_of, parse_period
+from billing.invoicing.late import LateUsage, is_late, late_subscribed, late_terms, late_usage
+from billing.invoicing.period import (
+    Period,
+    charged_month,
+    month_of,
+    months_near,
+    parse_period,
+    parts_of_months,
+)
 from billing.invoicing.recompute import Issued, compute, differences, redraft
 from billing.invoicing.reconcile import Reconciliation, reconcile
 from billing.invoicing.service.closing import WAIT_DEFAULT_S, Closing, Progress
-from billing.invoicing.service.loading import Zones, issued, month_named, plans_of, tenant_named
+from billing.invoicing.service.loading import (
+    Zones,
+    issued,
+    month_between,
+    month_named,
+    plans_of,
+    tenant_named,
+)
 from billing.invoicing.trace import Parties, Trace, trace
 from billing.invoicing.usage_summary import UsageSummary, summarise
 from billing.ledger import store as ledger_store
@@ -34,11 +49,15 @@ from billing.tenants.tenant import Tenant
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """A tenant's draft as of an instant; more usage may come until the period is closed."""
+    """A tenant's draft as of an instant; more usage may come until the period is closed.
+
+    ``invoice`` is that of the month once it is closed: the draft says what stands on it then, and nothing changes it.
+    """
 
     tenant: Tenant
     draft: Draft
     as_of_us: int
+    invoice: InvoiceSummary | None = None
 
 
 class UsageReport(msgspec.Struct, frozen=True):
@@ -82,13 +101,24 @@ class InvoicingService:
         return f"<InvoicingService {self._database!r}>"
 
     async def preview(self, tenant_slug: str, month: str | None = None) -> Preview:
-        """What a tenant owes for a month (``2026-11``), the present one unless said, from the rollups."""
+        """What a tenant owes for a month (``2026-11``), the present one unless said, from the rollups.
+
+        Of a month that is closed, what its invoice says, whatever was priced, subscribed or used since.
+        """
         async with self._database.transaction() as connection:
             tenant, period = await self._month(connection, tenant_slug, month)
-            rows = await metering_store.rollup_totals(connection, tenant.id, period.start_us, period.end_us)
+            found = await store.invoice_of_month(connection, tenant.id, period.month)
+            if found is not None:
+                plans = await plans_of(connection, found.inputs)
+                rows = await _rows(connection, tenant.id, found.inputs.period)
+                made = redraft(found.inputs, plans, rows, found.collection)
+                return Preview(tenant, made, self._clock(), found.summary)
+            rows = await _rows(connection, tenant.id, period)
             terms = await pricing_store.terms(connection, tenant.id, period.start_us, period.end_us)
             issuer = await store.first_issuer(connection)
-        return Preview(tenant, draft(rows, terms, period, issuer.rounding), self._clock())
+        charged = charged_month(period, self._zone(tenant.timezone))
+        made = draft(rows, terms, period, issuer.rounding, month=charged)
+        return Preview(tenant, made, self._clock())
 
     async def usage(self, tenant_slug: str, month: str | None = None) -> UsageReport:
         """What a tenant used in a month, the present one unless said, from the rollups."""
@@ -102,6 +132,19 @@ class InvoicingService:
         async with self._database.transaction() as connection:
             _, period = await self._month(connection, tenant_slug, None)
         return period.start_us
+
+    async def parts_of_months(
+        self, tenant_slug: str, spans: Sequence[tuple[int, int | None]]
+    ) -> list[tuple[str, ...]]:
+        """Of each span of a subscription, what follows when it starts or ends within a month of the tenant's: warnings."""
+        async with self._database.transaction() as connection:
+            tenant = await tenant_named(connection, tenant_slug)
+            zone = self._zone(tenant.timezone)
+            instants = [instant_us for span in spans for instant_us in span if instant_us is not None]
+            months = {month_of(instant_us, zone).month for instant_us in instants}
+            taken = await store.taken(connection, months_near(months), tenant.id)
+        periods = {month: month_between(tenant, month, zone, taken) for month in months}
+        return [parts_of_months(span, periods, zone) for span in spans]
 
     async def trace(self, usage_id_text: str) -> Trace:
         """One request, by the usage id that the client was sent as ``x-request-id``."""
@@ -168,7 +211,8 @@ class InvoicingService:
             present = await pricing_store.terms(connection, found.tenant_id, month.start_us, month.end_us)
         before = redraft(inputs, plans, rows, found.collection)
         terms = late_terms(unpin(inputs.terms, plans), present, inputs)
-        return late_usage(rows, terms, inputs, found.collection, before)
+        subscribed = late_subscribed(unpin(inputs.terms, plans), present, inputs)
+        return late_usage(rows, terms, inputs, found.collection, before, subscribed=subscribed)
 
     async def verify(self, number: str) -> Verification:
         """Compute an issued invoice again from what never changes, and compare it with what was stored."""
@@ -206,9 +250,11 @@ async def _rows(connection: Connection, tenant_id: UUID, period: Period) -> list
 
 
 async def _parties(connection: Connection, record: StoredRecord, tenant: Tenant | None) -> Parties:
-    key = await tenants_store.key_by_id(connection, record.tenant_id, record.key_id)
-    backend = await fleet_store.backend_by_id(connection, record.backend_id)
-    project = None
+    key = backend = project = None
+    if record.key_id is not None:
+        key = await tenants_store.key_by_id(connection, record.tenant_id, record.key_id)
+    if record.backend_id is not None:
+        backend = await fleet_store.backend_by_id(connection, record.backend_id)
     if record.project_id is not None:
         project = await tenants_store.project_by_id(connection, record.tenant_id, record.project_id)
     return Parties(

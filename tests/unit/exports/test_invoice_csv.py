@@ -8,7 +8,7 @@ import pytest
 from billing.exports.invoice_csv import COLUMNS, harmless, invoice_csv
 from billing.exports.invoice_json import invoice_json
 from billing.invoicing.content import Content
-from tests.issue_kit import content, document
+from tests.issue_kit import content, document, part_content
 
 
 def rows_of(made: Content | None = None) -> list[dict[str, str]]:
@@ -26,8 +26,22 @@ def test_each_line_is_a_row_and_nothing_else_is() -> None:
         "period_end": "2026-12-01T00:00:00Z", "line": "4", "kind": "usage", "plan": "graduated", "plan_version": "1",
         "model": "golden", "component": "answer_output", "tier": "1", "quantity": "50", "price": "1.2", "per": "1000",
         "amount_exact": "0.06", "amount": "0.06", "amount_minor": "6", "currency": "USD",
+        "agreed": "", "fraction": "", "covered_start": "", "covered_end": "",
     }  # fmt: skip
-    assert (rows[5]["model"], rows[5]["quantity"], rows[5]["amount"]) == ("", "", "20.00")
+    assert (rows[5]["model"], rows[5]["quantity"], rows[5]["amount"], rows[5]["agreed"]) == (
+        "",
+        "",
+        "20.00",
+        "20",
+    )
+
+
+def test_a_part_of_a_month_is_said_with_its_fraction_and_where_it_lies() -> None:
+    *_, fee, _minimum = rows_of(part_content())
+    assert {name: fee[name] for name in ("kind", "agreed", "fraction", "covered_start", "covered_end", "amount")} == {
+        "kind": "fee", "agreed": "20", "fraction": "720/2880", "covered_start": "2026-11-01T00:00:00Z",
+        "covered_end": "2026-11-08T12:00:00Z", "amount": "5.00",
+    }  # fmt: skip
 
 
 def test_the_rows_add_up_to_the_total_of_the_json() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from billing.invoicing.content import content_of, decode, digest, early_note, encode
 from billing.invoicing.draft import draft
-from tests.issue_kit import NOVEMBER, ROWS, TERMS, content, drafted, inputs_of
+from billing.tokens.components import Components
+from tests.issue_kit import NOVEMBER, ROWS, TERMS, content, drafted, inputs_of, part_content
 
 
 def test_a_content_says_what_the_draft_says() -> None:
@@ -55,9 +56,7 @@ def test_the_order_and_batching_of_rows_do_not_matter(seed: int) -> None:
     source.shuffle(rows)
     # One row as two collections of it.
     halves = [
-        msgspec.structs.replace(
-            rows[0], collection=2, requests=0, uncached_input=0, answer_output=0, reasoning=0
-        )
+        msgspec.structs.replace(rows[0], collection=2, requests=0, components=Components())
     ]
     assert encode(content(rows + halves)) == encode(content())
 
@@ -74,6 +73,20 @@ def test_an_early_invoice_says_so() -> None:
     made = content_of(draft(ROWS, TERMS, inputs.period), inputs)
     assert (made.is_early, made.end, made.note) == (True, "2026-11-24T10:15:00Z", early_note(inputs.period))
     assert content().note is None
+
+
+def test_a_part_of_a_month_is_said_on_its_lines_and_nothing_of_it_on_others() -> None:
+    made = part_content()
+    fee, minimum = made.lines[-2:]
+    assert (fee.kind, fee.agreed, fee.amount_exact, fee.amount) == ("fee", "20", "5", "5.00")
+    assert fee.covered == ("720/2880", "2026-11-01T00:00:00Z", "2026-11-08T12:00:00Z")
+    # A quarter of 5.00, less 900 × 0.40 / 1,000 + 100 × 2.00 / 1,000 + 10 × 1.20 / 1,000.
+    assert (minimum.kind, minimum.agreed, minimum.amount_exact, minimum.covered) == (
+        "minimum", "5", "0.678", fee.covered,
+    )  # fmt: skip
+    assert decode(encode(made)) == made
+    assert b"fraction" not in encode(content())
+    assert all(line.covered is None for line in made.lines[:-2])
 
 
 def test_a_draft_without_a_currency_is_no_invoice() -> None:

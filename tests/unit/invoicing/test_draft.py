@@ -133,17 +133,12 @@ def test_the_same_rows_in_any_order_and_any_batching_give_the_same_bytes() -> No
 
 def split(row: RollupRow, source: random.Random) -> list[RollupRow]:
     """The same usage as two rows."""
-    part = source.randint(0, row.uncached_input)
+    whole = row.components
+    part = source.randint(0, whole.uncached_input)
+    rest = Components(uncached_input=whole.uncached_input - part)
     return [
-        msgspec.structs.replace(row, uncached_input=part),
-        msgspec.structs.replace(
-            row,
-            requests=0,
-            uncached_input=row.uncached_input - part,
-            cached_input=0,
-            answer_output=0,
-            reasoning=0,
-        ),
+        msgspec.structs.replace(row, components=msgspec.structs.replace(whole, uncached_input=part)),
+        msgspec.structs.replace(row, requests=0, components=rest),
     ]
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from billing.invoicing.inputs import Inputs, pin, unpin
 from billing.invoicing.period import Period
+from billing.pricing.coverage import Month
 from billing.pricing.term import Term
 from tests.issue_kit import NOVEMBER, PLAN, PLANS, TERMS, inputs_of
 
@@ -39,3 +40,4 @@ def test_an_early_invoice_covers_less_than_its_month() -> None:
     assert inputs.whole_month == NOVEMBER
     assert inputs_of().period == NOVEMBER
     assert inputs.plans == {"graduated"}
+    assert inputs.charged_month == Month(NOVEMBER.start_us, NOVEMBER.end_us, 2_880)

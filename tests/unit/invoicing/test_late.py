@@ -3,7 +3,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from billing.invoicing.late import LateUsage, is_late, late_terms, late_usage
+from billing.invoicing.late import LateUsage, is_late, late_subscribed, late_terms, late_usage
 from billing.invoicing.recompute import redraft
 from billing.metering.stored import RollupRow
 from billing.pricing.term import Term
@@ -62,6 +62,24 @@ def test_without_late_usage_there_is_none_also_when_prices_changed() -> None:
     other = [Term(0, None, msgspec.structs.replace(PLAN, name="other"))]
     issued = redraft(inputs_of(), PLANS, ROWS, COLLECTION)
     assert late_usage(ROWS, other, inputs_of(), COLLECTION, issued) == LateUsage(0, 0, 0, "USD", 0)
+
+
+def test_a_plan_that_was_ended_after_an_early_close_gives_no_fee_back() -> None:
+    ended = [Term(TERMS[0].starts_us, at("2026-11-26T00:00:00Z"), PLAN)]
+    more = late(rollup_row("2026-11-25T00:00:00Z", Components(0, 0, 0, 100, 0)))
+    rows = [*ROWS, MANY, more]
+    issued = redraft(EARLY, PLANS, rows, COLLECTION)
+    found = late_usage(
+        rows,
+        late_terms(TERMS, ended, EARLY),
+        EARLY,
+        COLLECTION,
+        issued,
+        subscribed=late_subscribed(TERMS, ended, EARLY),
+    )
+    # 100 × 1.20 / 1,000.
+    assert found.amount == Decimal("0.12")
+    assert [str(each.amount) for each in issued.charges] == ["20"]
 
 
 def test_a_whole_month_is_priced_by_the_invoices_own_terms() -> None:

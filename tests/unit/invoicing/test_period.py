@@ -14,7 +14,9 @@ from billing.invoicing.period import (
     month_after,
     month_before,
     month_of,
+    months_near,
     parse_period,
+    parts_of_months,
 )
 from tests.invoice_kit import at
 
@@ -125,3 +127,22 @@ def test_an_instant_is_written_in_its_zone() -> None:
     assert local(at("2026-11-30T13:00:00Z"), LORD_HOWE) == (
         "2026-12-01 00:00 Australia/Lord_Howe (2026-11-30T13:00:00Z)"
     )
+
+
+def test_a_subscription_that_begins_or_ends_within_a_month_of_its_zone_is_warned_of() -> None:
+    periods = {month: parse_period(month, zone=KOLKATA) for month in ("2026-11", "2026-12")}
+    first, last = at("2026-11-01T00:00:00Z"), at("2026-12-01T00:00:00Z")
+    starts, ends = parts_of_months((first, last), periods, KOLKATA)
+    assert starts == (
+        "starts_at 2026-11-01T00:00:00Z lies within November 2026, which goes from 2026-11-01 00:00 Asia/Kolkata "
+        "(2026-10-31T18:30:00Z) to 2026-12-01 00:00 Asia/Kolkata (2026-11-30T18:30:00Z): fee and minimum of that month are "
+        "prorated by the quarters of an hour that the plan holds for; included tokens are not"
+    )
+    assert ends.startswith("ends_at 2026-12-01T00:00:00Z lies within December 2026, which goes from")
+    assert parts_of_months((at("2026-10-31T18:30:00Z"), at("2026-11-30T18:30:00Z")), periods, KOLKATA) == ()
+    assert len(parts_of_months((first, None), periods, KOLKATA)) == 1
+    assert parts_of_months((first, first), periods, KOLKATA) == (), "it never applies"
+
+
+def test_months_are_looked_at_with_their_neighbours() -> None:
+    assert months_near(["2026-12", "2027-01"]) == {"2026-11", "2026-12", "2027-01", "2027-02"}

@@ -2,9 +2,11 @@ import msgspec
 import pytest
 
 from billing.invoicing.content import digest, encode
+from billing.invoicing.inputs import Inputs
 from billing.invoicing.recompute import Issued, compute, counted, differences, redraft
-from tests.invoice_kit import rollup_row
-from tests.issue_kit import PLANS, ROWS, Components, content, drafted, inputs_of
+from billing.pricing.term import Term
+from tests.invoice_kit import at, rollup_row
+from tests.issue_kit import PLAN, PLANS, ROWS, TERMS, Components, content, drafted, inputs_of, part_content
 
 COLLECTION = 1
 LATER = msgspec.structs.replace(ROWS[0], collection=2)
@@ -31,6 +33,22 @@ def test_computed_again_it_is_the_same_bytes() -> None:
     computed = compute(inputs_of(), PLANS, [LATER, *ROWS[::-1]], COLLECTION)
     assert computed == encode(content())
     assert differences(issued(), computed) == ()
+
+
+PART_OF_NOVEMBER = [Term(TERMS[0].starts_us, at("2026-11-08T12:00:00Z"), PLAN)]
+
+
+def test_an_invoice_of_the_first_format_is_the_bytes_that_the_program_of_its_time_made() -> None:
+    stored = msgspec.to_builtins(inputs_of(terms=PART_OF_NOVEMBER)) | {"format": 1}
+    del stored["quarters"]
+    computed = compute(msgspec.convert(stored, Inputs), PLANS, ROWS, COLLECTION)
+    # Made by the program that knew no other format: the fee and the minimum in full.
+    assert digest(computed).hex() == "05012cada7f28c5ba2ca44384cd8017b415ebb9867f21a96fca5cab00c7701b8"
+
+
+def test_an_invoice_of_a_part_of_a_month_is_computed_again_with_its_part() -> None:
+    inputs = inputs_of(terms=PART_OF_NOVEMBER)
+    assert compute(inputs, PLANS, ROWS, COLLECTION) == encode(part_content())
 
 
 @pytest.mark.parametrize(

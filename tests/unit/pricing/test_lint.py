@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from billing.pricing.lint import lint
+from billing.pricing.lint import lint, lint_change
 from billing.pricing.parse import parse
 
 EXAMPLES = Path(__file__).parents[3] / "examples/plans"
@@ -52,3 +52,65 @@ def test_what_is_meant_is_not_warned_of(rates: str, more: str) -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
 def test_no_example_is_warned_of(path: Path) -> None:
     assert lint(parse(path.read_text("utf-8"))) == ()
+
+
+COUNTED = 'input: {price: "0.4", allowance: 1000}'
+TIERS = "output: {tiers: [{up_to: 10, price: 2}, {price: 1}]}"
+ONCE_MORE, START_AGAIN = "1,000 tokens are included once more", "the tiers start again"
+
+
+def changes(before: str, after: str) -> list[tuple[str, str]]:
+    """The prices that a version from the 15th makes count anew, and what begins again."""
+    text = "plan: a\ncurrency: USD\nversions:" + "".join(
+        f"\n- {{effective: 2026-01-{day:02}T00:00:00Z, per: 1, rates: [{rates}]}}"
+        for day, rates in ((1, before), (15, after))
+    )
+    found = lint_change(*parse(text).versions)
+    assert all(each.where.startswith("from 2026-01-15T00:00:00Z, ") for each in found)
+    return [
+        (each.where.partition(", ")[2], each.text.partition("goes on then ")[2].partition(". ")[0])
+        for each in found
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        pytest.param(f'{{model: "llama*", {COUNTED}, {TIERS}}}', f'{{model: "llama-*", {COUNTED}, {TIERS}}}', [("llama-* input", ONCE_MORE), ("llama-* output", START_AGAIN)], id="a narrower pattern"),
+        pytest.param(f'{{model: "llama-*", {TIERS}}}', f'{{model: "llama*", {TIERS}}}', [("llama* output", START_AGAIN)], id="a broader pattern"),
+        pytest.param(f'{{model: "a*", {TIERS}}}', f'{{model: "*b", {TIERS}}}', [("*b output", START_AGAIN)], id="a pattern that overlaps"),
+        pytest.param(f"{{model: a, {COUNTED}}}", '{model: a, uncached_input: {price: "0.4", allowance: 1000}}', [("a uncached_input", ONCE_MORE)], id="another word"),
+        pytest.param(f'{{model: "*", {TIERS}}}', f'{{model: "*", {TIERS}}}, {{model: a, {TIERS}}}', [("a output", START_AGAIN)], id="an entry of its own"),
+        pytest.param(f'{{model: "*", {TIERS}}}, {{model: a, {TIERS}}}', f'{{model: "*", {TIERS}}}', [("* output", START_AGAIN)], id="an entry that is dropped"),
+    ],
+)  # fmt: skip
+def test_a_version_that_counts_usage_elsewhere_is_warned_of(
+    before: str, after: str, expected: list[tuple[str, str]]
+) -> None:
+    assert changes(before, after) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(f"{{model: a, {COUNTED}}}", '{model: a, input: {price: "0.3", allowance: 5}}', id="another price"),
+        pytest.param("{model: a, input: 1}", '{model: "a*", input: 1}', id="nothing is counted"),
+        pytest.param(f"{{model: a, {TIERS}}}", f"{{model: b, {TIERS}}}", id="another model"),
+        pytest.param(f"{{model: a, {TIERS}}}", '{model: "a*", output: 1}', id="nothing is counted any more"),
+    ],
+)  # fmt: skip
+def test_a_version_that_counts_on_is_not_warned_of(before: str, after: str) -> None:
+    assert changes(before, after) == []
+
+
+def test_the_warning_names_both_rates_and_what_to_do() -> None:
+    text = (
+        "plan: a\ncurrency: USD\nversions:\n"
+        f'- {{effective: 2026-01-01T00:00:00Z, per: 1, rates: [{{model: "llama*", {COUNTED}}}]}}\n'
+        f'- {{effective: 2026-01-15T00:00:00Z, per: 1, rates: [{{model: "llama-*", {COUNTED}}}]}}\n'
+    )
+    [warning] = lint_change(*parse(text).versions)
+    assert str(warning) == (
+        "from 2026-01-15T00:00:00Z, llama-* input: what llama* input has counted before does not count here: in a month that "
+        "goes on then 1,000 tokens are included once more. Keep the model pattern and the word as they were to count on"
+    )

@@ -58,3 +58,11 @@ def test_a_tenant_has_one_plan_at_a_time_and_one_currency() -> None:
     )
     with pytest.raises(Conflict, match=r"plan yen is in JPY, the tenant is billed in USD \(plan demo from"):
         check_fits(subscription(FEBRUARY, None, plan="yen", currency="JPY"), existing)
+
+
+def test_a_subscription_that_was_taken_back_is_in_nobodys_way() -> None:
+    void = subscription(FEBRUARY, FEBRUARY, currency="JPY")
+    assert void.is_void
+    assert not void.overlaps(subscription(JANUARY, None))
+    assert not subscription(JANUARY, None).overlaps(void)
+    check_fits(subscription(JANUARY, None), [void])

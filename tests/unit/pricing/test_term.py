@@ -4,7 +4,7 @@ from uuid import UUID
 import pytest
 
 from billing.pricing.plan import Content, ModelRates, Plan, Version
-from billing.pricing.term import Held, Term, Unpriced, in_force, nearest
+from billing.pricing.term import Gap, Held, Term, Unpriced, gaps, in_force, nearest
 from billing.pricing.unit import UnitPrice
 from billing.tokens.components import Component
 
@@ -53,3 +53,25 @@ def test_of_two_equally_near_the_earlier_is_nearest() -> None:
 def test_without_a_version_none_is_nearest() -> None:
     assert nearest([], 5) is None
     assert nearest([Term(0, 10, plan("late", 20))], 5) is None
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        pytest.param(100, 200, (), id="a version all the time"),
+        pytest.param(
+            50, 500, (Gap(50, 100, Unpriced.NO_PLAN), Gap(200, 300, Unpriced.NO_PLAN), Gap(300, 400, Unpriced.NO_VERSION, "b")),
+            id="before, between and before the first version",
+        ),
+        pytest.param(320, 350, (Gap(320, 350, Unpriced.NO_VERSION, "b"),), id="the first version comes later"),
+        pytest.param(0, 100, (Gap(0, 100, Unpriced.NO_PLAN),), id="before everything"),
+    ],
+)  # fmt: skip
+def test_gaps_are_where_no_version_is_in_force(start: int, end: int, expected: tuple[Gap, ...]) -> None:
+    assert gaps(TERMS, start, end) == expected
+    for gap in expected:
+        assert in_force(TERMS, gap.start_us) == in_force(TERMS, gap.end_us - 1) == gap.reason
+
+
+def test_a_plan_without_a_version_is_a_gap() -> None:
+    assert gaps([Term(0, 50, plan("empty"))], 0, 50) == (Gap(0, 50, Unpriced.NO_VERSION, "empty"),)
