@@ -1,29 +1,36 @@
-"""Limits for tests: limits in short, a gateway's admission on a real Valkey, and the scripts at made-up times."""
+"""Limits for tests: limits in short, a store in memory, a gateway's admission on a real Valkey, the scripts at any time."""
 
 import contextlib
 import itertools
+import struct
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, cast
 from uuid import UUID
 
 import redis
 
-from billing.errors import LimitReached
+from billing.errors import LimitReached, LimitsUnavailable, Unavailable
 from billing.infra.system import monotonic_us, now_us
 from billing.infra.valkey import Part, Script, Valkey
 from billing.limits import cache
 from billing.limits.admission import Admission, Permit
-from billing.limits.bucket import Ask
-from billing.limits.cache import ADMIT, SETTLE, LimitCache
+from billing.limits.bucket import Ask, Bucket
+from billing.limits.cache import ADMIT, RENEW, SETTLE, LimitCache
 from billing.limits.limit import Enforce, Limit, Meter, OnFailure
-from billing.limits.twin import Decision
+from billing.limits.live import Usage
+from billing.limits.outbox import Kind, Post
+from billing.limits.ports import Epoch, NotExecuted
+from billing.limits.twin import Decision, State, Twin
 from billing.settings import LimitsSettings
 from tests.integration.valkey_kit import eventually
 from tests.metering_kit import id_maker
 
 PATIENT = LimitsSettings(timeout_s=2.0)
 """For tests that are about something else than time: these machines have other work."""
+TENANT = UUID(int=1)
+NOW_US = 1_795_500_000_000_000
+"""When the store in memory begins."""
 FUTURE_US = 1 << 52
 """A limit made so late is younger than any store."""
 
@@ -126,6 +133,13 @@ class Scripts:
         ]
         return bool(self._run(SETTLE, cache._tenant_keys(self.tenant_id), words))
 
+    def renew(self, usages: Sequence[tuple[bytes, float | None]], now: int, *, lease_us: int) -> int:
+        """As :meth:`billing.limits.twin.Twin.renew`."""
+        words: list[Part] = [lease_us, now]
+        for usage_id, used in usages:
+            words += (usage_id, b"" if used is None else used)
+        return int(self._run(RENEW, cache._tenant_keys(self.tenant_id), words))
+
     def _run(self, script: Script, keys: Sequence[bytes], words: Sequence[Part]) -> Any:
         return self.client.eval(script.source, len(keys), *keys, *words)
 
@@ -133,8 +147,134 @@ class Scripts:
         """Keys of the tenant."""
         return sorted(self.client.scan_iter(b"{%s}*" % self.tenant_id.hex.encode()))
 
+    def bucket(self, of: Limit) -> Bucket:
+        """What is kept of a limit."""
+        value = self.client.get(b"{%s}:%s" % (self.tenant_id.hex.encode(), of.id.hex.encode()))
+        level, reserved, at_us, amount, window_us, burst = struct.unpack("<6d", cast("bytes", value))
+        return Bucket(level, reserved, int(at_us), amount, int(window_us), burst)
+
     def close(self) -> None:
         """Forget the tenant."""
         for key in self.keys():
             self.client.delete(key)
         self.client.close()
+
+
+class Time:
+    def __init__(self) -> None:
+        self.us = NOW_US
+
+    def __call__(self) -> int:
+        return self.us
+
+
+class FakeStore:
+    """A store in memory on the twin.
+
+    ``deaf`` does what it is asked and lets nobody know; ``away`` does nothing; ``full`` refuses and says so. ``postponed``
+    answers to posts only in the next pause.
+    """
+
+    def __init__(self, time: Time) -> None:
+        self.time = time
+        self.twin = Twin()
+        self.began_us: int | None = None
+        self.away = self.deaf = self.full = self.postponed = False
+        self.answers: list[Callable[[], None]] = []
+        self.returns = 0
+        self.asked: list[str] = []
+        self.ends_max: list[int] = []
+        self.posts: list[Post] = []
+
+    @property
+    def connected(self) -> bool:
+        return not self.away
+
+    def _heard(self, what: str) -> None:
+        self.asked.append(what)
+        if self.away or self.deaf:
+            raise Unavailable("no answer")
+
+    async def admit(self, tenant_id: UUID, request_id: UUID, asks: Sequence[Ask], *, lease_us: int, is_checked: bool,
+                    ends_max: int, grace_us: int) -> Decision:  # fmt: skip
+        self.ends_max.append(ends_max)
+        if self.full:
+            raise NotExecuted("OOM")
+        decision = self.twin.admit(
+            request_id.bytes,
+            asks,
+            self.time(),
+            lease_us=lease_us,
+            epoch_us=self._began() if is_checked else None,
+            ends_max=ends_max,
+            grace_us=grace_us,
+        )
+        self._heard("admit")
+        return decision
+
+    def _began(self) -> int:
+        self.began_us = self.began_us or self.time()
+        return self.began_us
+
+    def send(self, post: Post, done: Callable[[bool], None]) -> None:
+        self.posts.append(post)
+        taken = not self.away and not self.full
+        if taken and post.kind is Kind.GRANT:
+            answer = self.twin.admit(
+                post.id,
+                post.asks,
+                self.time(),
+                lease_us=post.lease_us,
+                epoch_us=self._began(),
+                is_forced=True,
+            )
+            taken = answer.state is not State.UNVERIFIED
+        elif taken:
+            released = post.kind is Kind.RELEASE
+            self.twin.settle(post.id, post.used, self.time(), is_released=released, memory_us=post.memory_us)
+        if self.postponed:
+            self.answers.append(lambda: done(taken and not self.deaf))
+        else:
+            done(taken and not self.deaf)
+
+    async def _renew(self, usages: Sequence[Usage], lease_us: int) -> int:
+        self._heard("renew")
+        used = [(usage_id.bytes, tokens) for usage_id, tokens in usages]
+        return self.twin.renew(used, self.time(), lease_us=lease_us)
+
+    def renew(self, tenant_id: UUID, usages: Sequence[Usage], lease_us: int) -> Awaitable[int]:
+        return self._renew(usages, lease_us)
+
+    async def epoch(self) -> Epoch:
+        self._heard("epoch")
+        return Epoch(self._began(), self.time())
+
+    async def silent(self) -> Epoch:
+        raise Unavailable("no answer")
+
+    def returned(self) -> None:
+        self.returns += 1
+
+    async def pause(self) -> None:
+        self.time.us += 20_000
+        answers, self.answers = self.answers, []
+        for each in answers:
+            each()
+
+    def forget(self) -> None:
+        self.twin, self.began_us = Twin(), None
+
+
+async def answer(admission: Admission, limits: Sequence[Limit], bound: int = 10) -> object:
+    try:
+        return await admission.admit(new_id(), limits, bound)
+    except (LimitReached, LimitsUnavailable) as refusal:
+        return refusal
+
+
+def slots(amount: int = 1, **changes: object) -> Limit:
+    return limit(TENANT, Meter.CONCURRENCY, amount, **changes)
+
+
+def opened(amount: int = 50, meter: Meter = Meter.REQUESTS) -> Limit:
+    return limit(TENANT, meter, amount, on_failure=OnFailure.OPEN)

@@ -54,6 +54,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, metaclass=CallMeta):
     """The most output tokens of one choice that the client named."""
     end_user: str | None = None
     content_type: bytes = JSON
+    """The media type to send the body as."""
+    replies_json: bool = True
+    """Whether a whole reply must be JSON; else the client may have asked for text, say."""
 
     def __repr__(self) -> str:
         """Without the body: a prompt stands in it (P13)."""
@@ -85,6 +88,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, metaclass=CallMeta):
         """The most output tokens that the call may use; ``unsaid`` a choice where the client does not say."""
         each = unsaid if self.output_max is None else self.output_max
         return each * self.choices * self.prompts
+
+    def prompt_bytes(self) -> int:
+        """Bytes that hold prompt text, from which its tokens are estimated; a file in a form is none."""
+        return len(self.body)
 
     def units(self) -> dict[Part, int]:
         """What the request itself says it uses where no reply holds tokens: characters to speak, images to make."""

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from billing.errors import Misconfigured
+from billing.tokens import wholes
 from billing.tokens.operation import Dialect, Operation
+from billing.tokens.wholes import Whole
 
 
 class Says(StrEnum):
@@ -73,6 +75,8 @@ class Engine(msgspec.Struct, frozen=True):
     """Top-level request fields that make a stream carry running counts."""
     stream_options: dict[str, bool] = msgspec.field(default_factory=lambda: {"include_usage": True})
     """Members of ``stream_options`` that make a stream carry its usage."""
+    form_stream_fields: dict[str, str] = {}
+    """The same for requests that are forms (transcriptions): fields to add."""
     strict: bool = False
     """It refuses request fields that it does not know: none may be added that is not in its schema."""
     probed: bool = False
@@ -85,12 +89,20 @@ class Engine(msgspec.Struct, frozen=True):
     """Whether usage says how many output tokens were reasoning."""
     cached: Says = Says.YES
     """Whether usage says how many input tokens came from a cache, if it has the field at all."""
+    start_input_estimated: bool = False
+    """Whether the input that a streamed message begins with (``message_start``) is a guess; its ``message_delta`` counts."""
     choices: Merge = Merge.LAST
     """Usage objects of a stream with several choices."""
     prompts: Merge = Merge.LAST
     """Usage objects of a streamed completion of several prompts."""
     several_counted_whole: bool = True
     """Whether a reply that is not streamed counts all its choices and prompts."""
+    choices_names: tuple[str, ...] = ("n",)
+    """Request fields that say how many choices to make, the one that goes before the others first."""
+    logprobs_streamed: bool = True
+    """Whether a stream has the log probabilities of every token, as a whole reply has."""
+    whole: Whole = wholes.PLAIN
+    """What its whole replies look like, where they are assembled from a stream."""
     tokenize: Tokenize | None = None
     """Where text can be counted, for counts that no reply holds."""
     members_removed: frozenset[str] = frozenset()
@@ -135,6 +147,9 @@ LLAMA_CPP = Engine(
     choices=Merge.PER_CHOICE,
     prompts=Merge.PER_PROMPT,
     several_counted_whole=False,
+    choices_names=("n_cmpl", "n"),
+    logprobs_streamed=False,
+    whole=wholes.LLAMA_CPP,
     tokenize=Tokenize("/tokenize", "content", list_member="tokens"),
     members_removed=frozenset({"response_fields"}),
     counters=Counters(
@@ -151,8 +166,10 @@ VLLM = Engine(
     serves=_OPENAI_TEXT | _RESPONSES | _MESSAGES | _COUNT_TOKENS | _RANKING | _SPEECH_TO_TEXT
     | frozenset({(Dialect.OPENAI, Operation.CLASSIFY)}),
     stream_options=_CONTINUOUS,
+    form_stream_fields={"stream_include_usage": "true", "stream_continuous_usage_stats": "true"},
     continuous_usage=True,
     reasoning=Says.DOUBTFUL_ZERO,
+    whole=wholes.VLLM,
     tokenize=Tokenize("/tokenize", "prompt", count_member="count", wants_model=True),
     counters=Counters(
         path="/metrics",
@@ -236,13 +253,21 @@ OLLAMA = Engine(
     serves=_OPENAI_TEXT | _RESPONSES | _MESSAGES | _OLLAMA,
     reasoning=Says.DOUBTFUL_ZERO,
     cached=Says.DOUBTFUL_ZERO,
+    start_input_estimated=True,
     choices=Merge.UNKNOWN,
     several_counted_whole=False,
     health_path="/api/version",
 )
 """It makes one choice whatever ``n`` says, and its Responses shim writes 0 for what it does not count."""
 
-TRITON = Engine(name="triton", title="Triton", serves=_TRITON, health_path="/v2/health/ready")
+TRITON = Engine(
+    name="triton",
+    title="Triton",
+    serves=_TRITON,
+    stream_fields={"return_num_input_tokens": True, "return_num_output_tokens": True},
+    health_path="/v2/health/ready",
+)
+"""Whole replies are asked for their counts in the same words; a model without such inputs takes them for parameters."""
 
 OPENAI = Engine(
     name="openai",
@@ -253,7 +278,12 @@ OPENAI = Engine(
     health_path="/v1/models",
 )
 
-TRANSFORMERS = Engine(name="transformers", title="transformers serve", serves=_OPENAI_TEXT | _RESPONSES)
+TRANSFORMERS = Engine(
+    name="transformers",
+    title="transformers serve",
+    serves=_OPENAI_TEXT | _RESPONSES,
+    whole=wholes.TRANSFORMERS,
+)
 """Hugging Face's ``transformers serve``: its last choice carries the usage, whatever was asked, and no ``[DONE]`` follows."""
 
 GENERIC = Engine(

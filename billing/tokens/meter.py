@@ -5,6 +5,7 @@ text is bounded and ends with the meter. Instants are microseconds; the caller s
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from enum import Enum, auto
 
 from billing.tokens.usage import TokenUsage
@@ -105,6 +106,9 @@ class ReplyMeter(ABC):
     @abstractmethod
     def usage(self) -> TokenUsage:
         """The counts that the reply reports; unknown ones when it reports none."""
+
+    def heard(self, headers: Iterable[tuple[bytes, bytes]]) -> None:  # noqa: B027 - most engines count in the body
+        """Take what the reply's headers say (names in lower case); before ``usage`` is read."""
 
     def reasoning_text(self) -> str | None:
         """The reasoning text to be counted by a tokenizer; None when the count is reported or there is no such text."""

@@ -4,8 +4,9 @@ from typing import Any
 
 from billing.errors import InvalidInput
 from billing.tokens.call import Asked, Call
+from billing.tokens.dialects.openai_text_assembler import TextAssembler
 from billing.tokens.dialects.openai_text_meter import TextReplyMeter, TextStreamMeter, Wish
-from billing.tokens.engines import Engine
+from billing.tokens.engines import Engine, Merge
 from billing.tokens.members import (
     Members,
     an_object,
@@ -21,12 +22,17 @@ from billing.tokens.members import (
     whole_number,
     with_members,
 )
+from billing.tokens.merging import CHOICES_TRACKED_MAX
 from billing.tokens.operation import Dialect, Operation
 
 CHOICES_MAX = 128
 _SUBJECT = {Operation.CHAT: "messages", Operation.COMPLETIONS: "prompt", Operation.EMBEDDINGS: "input"}
-_OTHER_NAMES_OF_N = ("n_cmpl", "best_of")
-"""llama.cpp takes ``n_cmpl`` for ``n`` (measured on 0c1e57098); older servers have ``best_of``."""
+_NAMES_OF_N = ("n", "n_cmpl", "best_of")
+"""llama.cpp takes ``n_cmpl`` before ``n`` (measured on 0c1e57098); older servers have ``best_of``."""
+_NAMES_OF_LOGPROBS = ("logprobs", "n_probs")
+"""``n_probs`` is llama.cpp's own word."""
+_NO_LOGPROBS = frozenset({b"nu", b"fa", b"0"})
+"""How null, false and 0 begin."""
 _OUTPUT_MAX_NAMES = ("max_completion_tokens", "max_tokens", "n_predict")
 """How a client says how much may be generated; ``n_predict`` is llama.cpp's own word."""
 
@@ -42,24 +48,51 @@ class TextCall(Call, frozen=True, kw_only=True):
         """Raises ``InvalidInput`` for a request whose reply the engine does not count whole."""
         if engine.several_counted_whole or self.operation is Operation.EMBEDDINGS:
             return
-        if self.choices > 1:
-            raise InvalidInput(
-                f"n must be 1 for {self.model}: its engine ({engine.name}) does not count several choices; send {self.choices} requests",
-                "n",
-            )
-        for name in _OTHER_NAMES_OF_N:
-            several = whole_number(self.members, name)
+        for name in _NAMES_OF_N:
+            named = whole_number(self.members, name)
+            if named is None or named == 1:
+                continue
+            if name not in engine.choices_names or engine.choices is Merge.UNKNOWN:
+                raise InvalidInput(f"{name} must be 1 for {self.model}: {_uncounted(engine)}", name)
             # llama.cpp cuts a number to 32 bits: 2 - 2**32 is 2 to it.
-            if several is not None and several != 1:
-                raise InvalidInput(
-                    f"{name} must be 1 for {self.model}: its engine ({engine.name}) does not count it", name
-                )
-        if self.prompts > 1:
+            if not 1 <= named <= CHOICES_MAX:
+                raise InvalidInput(f"{name} must be 1 to {CHOICES_MAX}, got {named}", name)
+        if self.prompts > 1 and engine.choices is Merge.UNKNOWN:
+            raise InvalidInput(f"prompt must be one prompt for {self.model}: {_uncounted(engine)}", "prompt")
+        several = self.choices_at(engine) * self.prompts
+        if several > CHOICES_TRACKED_MAX:
             raise InvalidInput(
-                f"prompt must be one prompt for {self.model}: its engine ({engine.name}) does not count an array of prompts; "
-                f"send {self.prompts} requests",
+                f"prompt asks for {several} choices, more than {CHOICES_TRACKED_MAX} at once for {self.model}",
                 "prompt",
             )
+        if several > 1 and not self.stream and not self._assembles(engine):
+            raise InvalidInput(
+                f"logprobs of several choices must be streamed for {self.model}: its engine ({engine.title}) does not "
+                "count them in a whole reply; send stream: true, or one request for each",
+                "logprobs",
+            )
+
+    def choices_at(self, engine: Engine) -> int:
+        """How many choices an engine makes of each prompt; raises ``InvalidInput`` where that is no whole number."""
+        named = (whole_number(self.members, name) for name in engine.choices_names)
+        return next((choices for choices in named if choices is not None), 1)
+
+    def assembler(self, engine: Engine, *, always: bool = False) -> TextAssembler | None:
+        """What makes the whole reply out of a stream, where only a stream is counted; with ``always`` of any such reply.
+
+        None for a call that is not so asked: the client wants the stream itself, or the engine counts the whole reply.
+        """
+        if self.stream or self.operation is Operation.EMBEDDINGS or not self._assembles(engine):
+            return None
+        choices = self.choices_at(engine)
+        if not always and (engine.several_counted_whole or choices * self.prompts == 1):
+            return None
+        return TextAssembler(engine, self.operation, choices, self.prompts)
+
+    def _assembles(self, engine: Engine) -> bool:
+        """Whether a stream has all that the whole reply has."""
+        asked = (start(self.members[name], 2) for name in _NAMES_OF_LOGPROBS if name in self.members)
+        return engine.logprobs_streamed or all(first in _NO_LOGPROBS for first in asked)
 
     def output_bound(self, unsaid: int) -> int:
         """The most output tokens that the call may use; embeddings have none."""
@@ -83,6 +116,10 @@ class TextCall(Call, frozen=True, kw_only=True):
     def reply_meter(self, engine: Engine, body: bytes) -> TextReplyMeter:
         """What reads the whole reply."""
         return TextReplyMeter(engine, body, self.prompts)
+
+
+def _uncounted(engine: Engine) -> str:
+    return f"its engine ({engine.title}) does not count several in one reply; send one request for each"
 
 
 def parse(asked: Asked) -> TextCall:

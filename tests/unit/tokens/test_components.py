@@ -1,9 +1,10 @@
 import itertools
 
+import msgspec
 import pytest
 
 from billing.tokens.components import Component, Components, components
-from billing.tokens.usage import NOTHING_USED, UNKNOWN, Count, Provenance, TokenUsage
+from billing.tokens.usage import NOTHING_USED, UNKNOWN, Count, Part, Provenance, TokenUsage
 
 
 def used(*values: int | None) -> TokenUsage:
@@ -40,6 +41,55 @@ def test_components_are_disjoint_and_add_up_to_what_was_reported() -> None:
 
 
 def test_each_component_is_asked_for_by_its_word() -> None:
-    made = Components(1, 2, 3, 4, 5)
-    assert [made.get(component) for component in Component] == [1, 2, 3, 4, 5]
-    assert sum(made.get(component) for component in Component) == made.total == 15
+    made = Components(*range(1, 17))
+    assert [made.get(component) for component in Component] == list(range(1, 17))
+    assert sum(made.get(component) for component in Component if component.is_tokens) == made.total
+    assert made.total == made.input + made.output + made.training
+
+
+def test_units_are_no_tokens() -> None:
+    words = [component.value for component in Component if not component.is_tokens]
+    assert words == ["image", "second", "gpu_second", "character", "search"]
+    assert Components(image=1, second=2, gpu_second=3, character=4, search=5).total == 0
+    assert not Component.TRAINING.is_served
+
+
+def part(**values: int) -> dict[Part, Count]:
+    return {Part(word): Count(value, Provenance.REPORTED, "usage") for word, value in values.items()}
+
+
+def test_one_multimodal_reply_becomes_disjoint_components_that_add_up_to_the_engines_total() -> None:
+    """Text, image, audio and video in; text, audio and reasoning out."""
+    usage = msgspec.structs.replace(
+        used(1_000, 200, 50, 300, 120),
+        parts=part(audio_input=90, image_input=256, video_input=400, audio_output=60),
+    )
+    made = components(usage)
+    assert made == Components(
+        uncached_input=4, cached_input=200, cache_write=50, audio_input=90, image_input=256, video_input=400,
+        answer_output=120, reasoning=120, audio_output=60,
+    )  # fmt: skip
+    assert made.total == 1_300
+
+
+def test_kinds_give_way_to_what_was_cached_and_to_reasoning() -> None:
+    usage = msgspec.structs.replace(
+        used(100, 90, None, 10, 8), parts=part(audio_input=40, image_input=40, audio_output=5)
+    )
+    assert components(usage) == Components(0, 90, 0, 0, 8, audio_input=10, audio_output=2)
+
+
+def test_what_stands_beside_the_tokens_is_taken_as_it_is() -> None:
+    usage = TokenUsage(parts=part(second=7, image=2, character=30, search=1, training=1_000, hidden=62))
+    assert components(usage) == Components(second=7, image=2, character=30, search=1, training=1_000)
+
+
+def test_parts_never_make_components_that_do_not_add_up() -> None:
+    kinds = ("audio_input", "image_input", "video_input", "audio_output", "image_output")
+    for values in itertools.product((0, 3, 10), repeat=5):
+        usage = msgspec.structs.replace(
+            used(10, 4, 2, 10, 4), parts=part(**dict(zip(kinds, values, strict=True)))
+        )
+        made = components(usage)
+        assert (made.input, made.output) == (10, 10)
+        assert all(made.get(component) >= 0 for component in Component)

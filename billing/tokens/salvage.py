@@ -1,0 +1,122 @@
+"""Reads a JSON reply as a typed struct, and of one that breaks its types as much as holds (pure).
+
+A member of an unexpected type, of no Unicode, too large or nested too deep counts as missing; it never costs the members
+beside it.
+"""
+
+import json
+import re
+from typing import Any, TypeVar, get_args, get_origin
+
+import msgspec
+
+DEPTH_MAX = 32
+"""What a reply nests deeper is emptied where it can be read in no other way."""
+DIGITS_MAX = 20
+"""A whole number with more digits is no count."""
+
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+# The last quote is optional: without that a text of escaped quotes in a string that never ends takes quadratic time.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+
+def read(decode: msgspec.json.Decoder[Shape], data: bytes) -> Shape | None:
+    """The struct that JSON text holds; None when it is no JSON object.
+
+    One typed decode where the text keeps its types.
+    """
+    try:
+        return decode.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        whole = _loads(data)
+    return salvaged(decode.type, whole) if isinstance(whole, dict) else None
+
+
+def read_each(
+    decode: msgspec.json.Decoder[list[Shape]], shape: type[Shape], data: bytes
+) -> list[Shape] | None:
+    """The structs of a JSON array; an element that is no object is an empty struct. None when it is no array."""
+    try:
+        return decode.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        whole = _loads(data)
+    return [salvaged(shape, element) for element in whole] if isinstance(whole, list) else None
+
+
+def salvaged(shape: type[Shape], value: object) -> Shape:
+    """The struct of a decoded JSON value: each member alone, or not at all."""
+    kept: dict[str, Any] = {}
+    for field in msgspec.structs.fields(shape):
+        if isinstance(value, dict) and field.encode_name in value:
+            member = _member(field.type, value[field.encode_name])
+            if member is not msgspec.NODEFAULT:
+                kept[field.name] = member
+    return shape(**kept)
+
+
+def is_array(data: bytes) -> bool:
+    """Whether a JSON text begins as an array."""
+    return data[:64].lstrip()[:1] == b"["
+
+
+def _member(wanted: Any, value: object) -> object:
+    """A member as the wanted type or, inside it, as far as it goes; ``NODEFAULT`` when it does not go at all."""
+    shape = _struct_of(wanted)
+    if shape is not None and isinstance(value, list) and get_origin(wanted) is list:
+        return [salvaged(shape, element) for element in value]
+    if shape is not None and isinstance(value, dict) and get_origin(wanted) is not list:
+        return salvaged(shape, value)
+    try:
+        return msgspec.convert(_text(value) if isinstance(value, str) else value, wanted)
+    except (msgspec.ValidationError, RecursionError):
+        return msgspec.NODEFAULT
+
+
+def _struct_of(wanted: Any) -> type[msgspec.Struct] | None:
+    """The struct that a member is, may be, or is a list of."""
+    for option in (wanted, *get_args(wanted)):
+        if isinstance(option, type) and issubclass(option, msgspec.Struct):
+            return option
+    return None
+
+
+def _text(value: str) -> str:
+    """Without halves of surrogates, which no record can hold."""
+    return value.encode(errors="replace").decode()
+
+
+def _loads(data: bytes) -> object:
+    """The library's reader takes what a strict one refuses: half a surrogate, bytes that are no UTF-8, large numbers."""
+    text = data.decode(errors="replace")
+    try:
+        return json.loads(text, parse_int=_whole)
+    except RecursionError:
+        text = shallow(data).decode(errors="replace")
+    except ValueError:
+        return None
+    try:
+        return json.loads(text, parse_int=_whole)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _whole(digits: str) -> int | None:
+    return int(digits) if len(digits) <= DIGITS_MAX else None
+
+
+def shallow(data: bytes) -> bytes:
+    """The same JSON text with every array and object below ``DEPTH_MAX`` levels empty."""
+    pieces, depth, start = [], 0, 0
+    for found in _STRUCTURE.finditer(data):
+        mark = data[found.start() : found.start() + 1]
+        if mark in b"[{":
+            depth += 1
+            if depth == DEPTH_MAX + 1:
+                pieces.append(data[start : found.end()])
+        elif mark in b"]}":
+            if depth == DEPTH_MAX + 1:
+                start = found.start()
+            depth -= 1
+    if depth <= DEPTH_MAX:
+        pieces.append(data[start:])
+    return b"".join(pieces)
