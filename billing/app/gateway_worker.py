@@ -99,7 +99,7 @@ def application(mount: ProxyMount, directory: DirectoryService, admission: Admis
         return Response(content, status_code=200 if ready else 503)
 
     return Litestar(
-        route_handlers=[asgi("/v1", is_mount=True, copy_scope=False)(mount.__call__), healthz, readyz],
+        route_handlers=[asgi("/", is_mount=True, copy_scope=False)(mount.__call__), healthz, readyz],
         exception_handlers={HTTPException: _in_dialect},
         openapi_config=None,
         logging_config=None,

@@ -1,4 +1,4 @@
-"""Tables of backends, models and deployments, as migration 0001 makes them."""
+"""Tables of backends, models and deployments, as migrations 0001 and 0003 make them."""
 
 from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, Index, Table, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, INTEGER, TEXT, UUID
@@ -19,6 +19,7 @@ backend = Table(
     Column("archived_at", _INSTANT),
     Column("created_at", _INSTANT, nullable=False),
     Column("version", BIGINT, nullable=False, server_default=text("0")),
+    Column("on_hang_up", TEXT, nullable=False, server_default=text("'abort'")),
     UniqueConstraint("name", name="backend_name_key"),
     CheckConstraint("concurrency > 0", name="concurrency"),
     Index("ix_backend_version", "version"),
@@ -33,6 +34,9 @@ model = Table(
     Column("archived_at", _INSTANT),
     Column("created_at", _INSTANT, nullable=False),
     Column("version", BIGINT, nullable=False, server_default=text("0")),
+    Column("reasoning_start", TEXT),
+    Column("reasoning_end", TEXT),
+    Column("tokenizer", TEXT),
     UniqueConstraint("name", name="model_name_key"),
     Index("ix_model_version", "version"),
 )

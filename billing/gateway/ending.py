@@ -1,15 +1,13 @@
 """How a request ended, as far as its record wants to know (pure)."""
 
-import re
+from collections.abc import Mapping
 
 import msgspec
 
 from billing.errors import BillingError, UpstreamOverloaded, UpstreamRefused
+from billing.gateway.work import Work
 from billing.tokens.meter import StreamMeter
-from billing.tokens.usage import Count, Outcome, Provenance, TokenUsage
-
-LABEL_LENGTH_MAX = 256
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+from billing.tokens.usage import Count, Outcome, Part, Provenance, TokenUsage
 
 # What these say is about the caller's own request: too long, too large, too fast.
 _CALLERS_OWN = frozenset({400, 413, 422, 429})
@@ -24,7 +22,9 @@ class Ending(msgspec.Struct, frozen=True):
     status: int
     usage: TokenUsage
     ttft_us: int | None = None
+    ttfa_us: int | None = None
     itl_us: int | None = None
+    gap_max_us: int | None = None
     response_id: str | None = None
     response_model: str | None = None
     error: str | None = None
@@ -39,6 +39,37 @@ def stream_outcome(meter: StreamMeter, *, gone: bool, complete: bool) -> Outcome
     if meter.done or (meter.finished and complete):
         return Outcome.COMPLETE
     return Outcome.TRUNCATED
+
+
+def stream_ending(
+    work: Work, meter: StreamMeter, status: int, outcome: Outcome, fault: BillingError | None
+) -> Ending:
+    """How a stream ended: its counts as they are known now, and its latencies since the request's arrival."""
+    at_us = work.request.at_us
+    return Ending(
+        outcome=outcome,
+        status=status,
+        usage=with_units(meter.usage(), work.call.units()),
+        ttft_us=_since(at_us, meter.first_token_us),
+        ttfa_us=_since(at_us, meter.first_answer_us),
+        itl_us=meter.itl_us(),
+        gap_max_us=meter.gap_max_us or None,
+        response_id=meter.response_id,
+        response_model=meter.response_model,
+        error=fault.kind if fault else "upstream_error" if meter.failed else None,
+    )
+
+
+def with_units(usage: TokenUsage, units: Mapping[Part, int]) -> TokenUsage:
+    """The same usage; where no reply told tokens or units, what the request itself says it uses."""
+    if not units or usage.parts or usage.input.value is not None or usage.output.value is not None:
+        return usage
+    parts = {part: Count(number, Provenance.COUNTED, "of the request") for part, number in units.items()}
+    return msgspec.structs.replace(usage, parts=parts)
+
+
+def _since(start_us: int, instant_us: int | None) -> int | None:
+    return None if instant_us is None else max(0, instant_us - start_us)
 
 
 def refusal(status: int) -> tuple[Ending, BillingError | None]:
@@ -57,11 +88,3 @@ def refusal(status: int) -> tuple[Ending, BillingError | None]:
         f"the engine refused with {status}"
     )
     return msgspec.structs.replace(ending, status=_STATUS[type(fault)], error=fault.kind), fault
-
-
-def label(text: str | None) -> str | None:
-    """Somebody else's name for something, fit for a record: of bounded length and without control characters.
-
-    Postgres refuses NUL, and what a terminal takes for a command has no place in an operator's list.
-    """
-    return None if text is None else _CONTROL.sub("", text[:LABEL_LENGTH_MAX])

@@ -7,19 +7,33 @@ from urllib.parse import urlsplit
 import msgspec
 
 from billing.errors import Misconfigured
+from billing.tokens.operation import Framing
 
 DESTINATIONS_CACHED_MAX = 4096
 
 # Passed on as they are. Everything else stays here: the caller's key, cookies, hop-by-hop headers, and whatever would
 # make an engine compress, replay or detach the reply (protocols.md §3, X-Conversation-Id).
-_REQUEST_HEADERS = (b"accept", b"user-agent", b"traceparent", b"tracestate")
+_REQUEST_HEADERS = (
+    b"accept",
+    b"user-agent",
+    b"traceparent",
+    b"tracestate",
+    b"anthropic-version",
+    b"anthropic-beta",
+)
 # An engine's other headers speak of its own network and keys.
 _REPLY_HEADERS = frozenset({
     b"content-type", b"content-language", b"cache-control", b"retry-after", b"retry-after-ms", b"x-should-retry",
     b"openai-processing-ms", b"x-accel-buffering",
 })  # fmt: skip
 _IDENTITY = b"identity"
+_JSON = b"application/json"
+_MEDIA_TYPES = {
+    Framing.SSE: (b"text/event-stream",),
+    Framing.NDJSON: (b"application/x-ndjson", b"application/ndjson"),
+}
 _forbidden_in_header = re.compile(rb"[\r\n\0]").search
+_unprintable = re.compile(rb"[^\x20-\x7e]")
 
 
 class Destination(msgspec.Struct, frozen=True):
@@ -63,9 +77,15 @@ def request_head(
     *,
     request_id: str,
     credential: str | None,
+    content_type: bytes = _JSON,
 ) -> bytes:
-    """The head of a POST with a JSON body of ``length`` bytes, blank line included."""
-    lines = [_start(place, path, credential), f"{length}\r\nx-request-id: {request_id}\r\n".encode()]
+    """The head of a POST with a body of ``length`` bytes of a media type, blank line included."""
+    if content_type == _JSON:
+        begun = _start(place, path, credential)
+    else:
+        # The boundary of a form is new each time: nothing to remember.
+        begun = _begun(place, path, credential, _unprintable.sub(b"", content_type).decode())
+    lines = [begun, f"{length}\r\nx-request-id: {request_id}\r\n".encode()]
     for name in _REQUEST_HEADERS:
         value = headers.get(name)
         if value is not None and _forbidden_in_header(value) is None:
@@ -76,10 +96,14 @@ def request_head(
 
 @lru_cache(maxsize=DESTINATIONS_CACHED_MAX)
 def _start(place: Destination, path: str, credential: str | None) -> bytes:
-    """What is the same in every head to one backend, up to the length's name."""
+    """What is the same in every head to one backend with a JSON body, up to the length's number."""
+    return _begun(place, path, credential, _JSON.decode())
+
+
+def _begun(place: Destination, path: str, credential: str | None, content_type: str) -> bytes:
     authorization = "" if credential is None else f"authorization: Bearer {credential}\r\n"
     return (
-        f"POST {place.base_path}{path} HTTP/1.1\r\nhost: {place.authority}\r\ncontent-type: application/json\r\n"
+        f"POST {place.base_path}{path} HTTP/1.1\r\nhost: {place.authority}\r\ncontent-type: {content_type}\r\n"
         f"accept-encoding: identity\r\n{authorization}content-length: "
     ).encode()
 
@@ -91,11 +115,12 @@ def reply_headers(headers: list[tuple[bytes, bytes]], request_id: str) -> list[t
     return kept
 
 
-def is_event_stream(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether a reply is a stream of server-sent events."""
-    return any(
-        name == b"content-type" and value.lower().startswith(b"text/event-stream") for name, value in headers
-    )
+def frames(headers: list[tuple[bytes, bytes]], framing: Framing) -> bool:
+    """Whether a reply is a stream of events that are framed so; what holds no events is anything but JSON."""
+    types = [value.lower() for name, value in headers if name == b"content-type"]
+    if framing is Framing.BINARY:
+        return not any(kind.startswith(_JSON) for kind in types)
+    return any(kind.startswith(_MEDIA_TYPES[framing]) for kind in types)
 
 
 def is_encoded(headers: list[tuple[bytes, bytes]]) -> bool:

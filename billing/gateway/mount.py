@@ -15,6 +15,7 @@ from billing.errors import BillingError, HeadersTooLarge, InvalidInput, TooLarge
 from billing.gateway.ports import Headers, Request
 from billing.gateway.protocol import CONNECTION, LimitedProtocol
 from billing.gateway.proxy import Proxy
+from billing.gateway.routes import dialect_of
 from billing.ids import NewId
 from billing.settings import GatewaySettings
 
@@ -168,12 +169,13 @@ class ProxyMount:
             client.watch(connection)
             await self._proxy.serve(request, client)
         except BillingError as fault:
-            await self._proxy.refuse(client, fault, usage_id)
+            await self._proxy.refuse(client, fault, usage_id, dialect_of(_path_of(scope)))
         except Exception:
             # A defect of ours: the server above logs it with its traceback and closes a reply that has begun; a caller
             # who has nothing yet is told in words that his client understands.
             if not client.started:
-                await self._proxy.refuse(client, BillingError("the gateway failed"), usage_id)
+                failed = BillingError("the gateway failed")
+                await self._proxy.refuse(client, failed, usage_id, dialect_of(_path_of(scope)))
             raise
         finally:
             self.active -= 1
@@ -199,7 +201,7 @@ class ProxyMount:
         headers = list(scope["headers"])
         self._check_headers(headers)
         named = dict(headers)
-        path = str(scope["raw_path"].partition(b"?")[0], "latin-1")
+        path = _path_of(scope)
         if connection is None or not connection.is_whole:
             self._proxy.welcome(scope["method"], path, named, at_us)
         body = await self._read_body(receive, named.get(b"content-length"), connection)
@@ -241,6 +243,11 @@ class ProxyMount:
             raise InvalidInput(
                 f"the request body did not arrive within {self._settings.request_body_timeout_s:g} seconds"
             ) from None
+
+
+def _path_of(scope: Any) -> str:
+    """The path as it was sent, nothing unescaped."""
+    return str(scope["raw_path"].partition(b"?")[0], "latin-1")
 
 
 async def _gather(receive: Receive, limit: int) -> bytes | None:

@@ -137,6 +137,9 @@ class Admission(Protocol):
     async def admit(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Permit:
         """All limits or none; raises ``LimitReached`` or ``LimitsUnavailable``."""
 
+    def progress(self, permit: Permit, tokens_used: int) -> None:
+        """Say what a stream has used so far, by the engine's own running counts; never waits and never raises."""
+
     def settle(self, permit: Permit, tokens_used: int | None) -> None:
         """Charge what was used, None for unknown; never waits and never raises."""
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from billing.errors import BillingError, InvalidInput, LimitReached, NotFound
+from billing.errors import BillingError, InvalidInput, LimitReached, NotFound, WrongMethod
 
 
 class _Shape(msgspec.Struct, frozen=True):
@@ -74,6 +74,8 @@ def problem(fault: BillingError) -> Problem:
 
 def _headers(fault: BillingError) -> tuple[tuple[bytes, bytes], ...]:
     """When to come back, rounded up so that it is never too early; ``retry-after-ms`` is what official clients prefer."""
+    if isinstance(fault, WrongMethod) and fault.allow:
+        return ((b"allow", fault.allow.encode()),)
     if not isinstance(fault, LimitReached):
         return ()
     wait = (

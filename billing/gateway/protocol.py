@@ -17,8 +17,8 @@ from billing.gateway.problem import problem
 CONNECTION = "billing.connection"
 """The ASGI extension under which a request finds its connection: a callback costs a task less than awaiting ``receive``."""
 
-PROXIED_PATHS = "/v1/"
-"""What the proxy serves itself: finding the way through Litestar would cost 16 µs a request."""
+OWN_PATHS = frozenset({"/healthz", "/readyz"})
+"""What Litestar serves. Everything else is the proxy's, past Litestar, whose routing would cost 16 µs a request."""
 
 JOINED_BYTES_MAX = 64 * 1024
 """A piece of a reply longer than this is written by itself: copying it would cost more than the system call."""
@@ -79,7 +79,7 @@ class LimitedProtocol(HttpToolsProtocol):
     head_bytes_max = 64 * 1024
     head_timeout_s = 30.0
     proxied: Any = None
-    """The ASGI application of the paths under ``PROXIED_PATHS``, which go past the one of all others."""
+    """The ASGI application of all paths but ``OWN_PATHS``."""
     is_whole = False
     """Whether every request that has begun to come has come whole."""
     gone = False
@@ -158,7 +158,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
-        if app is self.app and self.proxied is not None and cycle.scope["path"].startswith(PROXIED_PATHS):
+        if app is self.app and self.proxied is not None and cycle.scope["path"] not in OWN_PATHS:
             app = self.proxied
         super()._start_asgi_task(cycle, app)
 

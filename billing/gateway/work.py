@@ -2,16 +2,17 @@
 
 import msgspec
 
-from billing.directory.caller import Caller, Target
+from billing.directory.caller import Caller, Model, Target
 from billing.errors import InvalidInput
-from billing.gateway.ending import label
 from billing.gateway.forward import Destination, destination
+from billing.gateway.label import label
 from billing.gateway.ports import Directory, Request
 from billing.gateway.routing import choose
 from billing.limits.admission import Permit
 from billing.limits.limit import Limit
 from billing.metering.event import Opened
 from billing.tokens import estimate
+from billing.tokens.assembler import Assembler
 from billing.tokens.call import JSON, Asked, Call
 from billing.tokens.dialects.routes import Route
 from billing.tokens.engines import Engine
@@ -19,6 +20,7 @@ from billing.tokens.engines import engine as engine_of
 from billing.tokens.meter import StreamMeter
 
 IDENTITY = b"identity"
+NAMES_SHOWN_MAX = 20
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -34,6 +36,8 @@ class Work(msgspec.Struct, frozen=True):
     place: Destination
     limits: tuple[Limit, ...]
     meter: StreamMeter
+    assembler: Assembler | None = None
+    """What makes a whole reply of a stream, where the engine is asked for one and the client is not to see it."""
     permit: Permit | None = None
 
     def __repr__(self) -> str:
@@ -41,7 +45,7 @@ class Work(msgspec.Struct, frozen=True):
 
     def tokens_bound(self, output_tokens: int) -> int:
         """The most tokens that the request is expected to use; ``output_tokens`` for one that does not say."""
-        return estimate.input_tokens(len(self.request.body)) + self.call.output_bound(output_tokens)
+        return estimate.input_tokens(self.call.prompt_bytes()) + self.call.output_bound(output_tokens)
 
     def opened(self) -> Opened:
         """The open entry."""
@@ -57,24 +61,27 @@ class Work(msgspec.Struct, frozen=True):
             engine=self.engine.name,
             operation=self.call.operation.value,
             stream=self.call.stream,
-            input_estimate=estimate.input_tokens(len(request.body)),
+            input_estimate=estimate.input_tokens(self.call.prompt_bytes()),
             end_user=self.call.end_user,
             idempotency_key=label(key.decode("latin-1")) if key else None,
             tags=caller.tags,
+            dialect=self.call.dialect.value,
         )
 
 
 def decide(directory: Directory, request: Request, caller: Caller, route: Route) -> Work:
     """Everything about a request that needs no waiting; raises what its caller is to be told."""
     if request.headers.get(b"content-encoding", IDENTITY) != IDENTITY:
-        raise InvalidInput("a compressed request body is not accepted; send it as plain JSON")
+        raise InvalidInput("a compressed request body is not accepted; send it as it is")
     call = route.parse(
         Asked(route.operation, request.path, request.body, request.headers.get(b"content-type", JSON))
     )
-    model = directory.model(call.model)
-    target = choose(directory.targets(model), request.id, model.name)
+    model = directory.model(call.model) if call.model else _only_model(directory, call)
+    target = choose(_serving(directory, model, call), request.id, model.name)
     engine = engine_of(target.backend.engine)
     call.check(engine)
+    assembler = None if call.stream else call.assembler(engine)
+    stream = call.stream or assembler is not None
     return Work(
         request=request,
         caller=caller,
@@ -82,8 +89,38 @@ def decide(directory: Directory, request: Request, caller: Caller, route: Route)
         model=model.name,
         target=target,
         engine=engine,
-        body=call.upstream_body(engine, target.deployment.backend_model, stream=call.stream),
+        body=call.upstream_body(engine, target.deployment.backend_model, stream=stream),
         place=destination(target.backend.url),
         limits=directory.limits(caller, model.name),
         meter=call.stream_meter(engine),
+        assembler=assembler,
     )
+
+
+def _serving(directory: Directory, model: Model, call: Call) -> tuple[Target, ...]:
+    """The targets of a model whose engines serve the call; raises ``InvalidInput`` when there are others only."""
+    targets = directory.targets(model)
+    asked = (call.dialect, call.operation)
+    if len(targets) == 1 and asked in engine_of(targets[0].backend.engine).serves:
+        return targets
+    serving = tuple(target for target in targets if asked in engine_of(target.backend.engine).serves)
+    if targets and not serving:
+        titles = ", ".join(sorted({engine_of(target.backend.engine).title for target in targets}))
+        raise InvalidInput(
+            f"the model `{model.name}` is served by {titles}, which does not answer {call.path}", "model"
+        )
+    return serving
+
+
+def _only_model(directory: Directory, call: Call) -> Model:
+    """The model of a call that names none: the only one that such a call can be for. Raises ``InvalidInput``."""
+    asked = (call.dialect, call.operation)
+    models = [
+        model
+        for model in directory.models()
+        if any(asked in engine_of(target.backend.engine).serves for target in directory.targets(model))
+    ]
+    if len(models) == 1:
+        return models[0]
+    names = ", ".join(sorted(model.name for model in models)[:NAMES_SHOWN_MAX]) or "none"
+    raise InvalidInput(f"name the model in a member `model`; served at {call.path}: {names}", "model")

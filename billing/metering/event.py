@@ -14,19 +14,26 @@ from billing.ids import instant_of
 from billing.tokens.usage import UNKNOWN, Outcome, TokenUsage
 
 
+DIALECT = "openai"
+"""The dialect of entries that were written before it was a field."""
+_OPENED_FIRST = 14
+"""Fields of an open entry as they first were."""
+
+
 class Opened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="open"):
     """A request was admitted and is about to go to an engine. ``id`` is the usage id, a UUIDv7 made at arrival."""
 
     id: UUID
     tenant_id: UUID
     project_id: UUID | None
-    key_id: UUID
+    key_id: UUID | None
+    """None of usage that did not pass the gateway, as is ``backend_id``."""
     model: str
     """The public model name that the caller asked for, resolved from an alias: what is priced."""
-    backend_id: UUID
+    backend_id: UUID | None
     engine: str
     operation: str
-    """``chat``, ``completions`` or ``embeddings``."""
+    """A word of ``billing.tokens.operation.Operation``."""
     stream: bool
     input_estimate: int | None = None
     """Tokens of input guessed from the body's size; shown, never billed, when no count ever came."""
@@ -34,6 +41,8 @@ class Opened(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="open")
     idempotency_key: str | None = None
     tags: dict[str, str] = {}
     service_tier: str = "standard"
+    dialect: str = DIALECT
+    """A word of ``billing.tokens.operation.Dialect``."""
 
 
 class Progress(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="progress"):
@@ -62,6 +71,12 @@ class Closed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="close"
     response_id: str | None = None
     error: str | None = None
     """A short code of our own (``upstream_timeout``), never text of the engine."""
+    ttfa_us: int | None = None
+    """Arrival to the first token of the answer seen, after any reasoning."""
+    gap_max_us: int | None = None
+    """The longest time between two events with generated text; one event may hold several tokens."""
+    overhead_us: int | None = None
+    """Arrival to the request's leaving for the engine: what the gateway and its limits cost."""
 
 
 Entry = Opened | Progress | Closed
@@ -80,6 +95,9 @@ class UsageRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     response_model: str | None
     response_id: str | None
     error: str | None
+    ttfa_us: int | None = None
+    gap_max_us: int | None = None
+    overhead_us: int | None = None
 
     @property
     def id(self) -> UUID:
@@ -107,6 +125,9 @@ def settle(opened: Opened, closed: Closed) -> UsageRecord:
         response_model=closed.response_model,
         response_id=closed.response_id,
         error=closed.error,
+        ttfa_us=closed.ttfa_us,
+        gap_max_us=closed.gap_max_us,
+        overhead_us=closed.overhead_us,
     )
 
 
@@ -132,8 +153,24 @@ def interrupt(opened: Opened, progress: Progress | None) -> UsageRecord:
 
 
 def payload_hash(record: UsageRecord) -> bytes:
-    """16 bytes of SHA-256 over the record's canonical bytes: equal is a duplicate, different is a conflict."""
-    return hashlib.sha256(_encode(record)).digest()[:16]
+    """16 bytes of SHA-256 over the record's canonical bytes: equal is a duplicate, different is a conflict.
+
+    The bytes are those of the fields as they first were, and of a later field only where it says something: a record
+    that was stored before the field existed has the same hash when its spool is read again.
+    """
+    opened, usage = record.opened, record.usage
+    first = _encode((
+        ("open", *msgspec.structs.astuple(opened)[:_OPENED_FIRST]),
+        record.outcome, record.status, (usage.input, usage.cached_input, usage.cache_write, usage.output, usage.reasoning),
+        record.duration_us, record.ttft_us, record.itl_us, record.response_model, record.response_id, record.error,
+    ))  # fmt: skip
+    added = (
+        opened.dialect if opened.dialect != DIALECT else None, usage.parts or None, record.ttfa_us, record.gap_max_us,
+        record.overhead_us,
+    )  # fmt: skip
+    if any(value is not None for value in added):
+        first += _encode(added)
+    return hashlib.sha256(first).digest()[:16]
 
 
 _encode = msgspec.msgpack.Encoder(order="sorted").encode

@@ -165,7 +165,7 @@ class Journal:
 
 
 def reject(record: UsageRecord, reason: str, detail: str = "") -> Rejected:
-    """A usage record that the database cannot take, for quarantine; its hash is that of ``event.payload_hash``."""
+    """A usage record that the database cannot take, for quarantine, with its whole bytes."""
     return Rejected(record.opened.tenant_id, record.id, reason, detail, _encode(record))
 
 

@@ -11,6 +11,7 @@ from billing.ids import instant_of
 from billing.metering.event import UsageRecord, payload_hash
 from billing.metering.journal import Reason, Rejected, reject
 from billing.metering.rollup import key_of, quantities
+from billing.tokens.components import Component
 from billing.tokens.usage import Count
 
 COLUMNS = (
@@ -44,18 +45,19 @@ COLUMNS = (
     ("tags", "text"),
     ("collection", "integer"),
     ("payload_hash", "bytea"),
+    ("dialect", "text"),
+    ("parts", "text"),
+    ("ttfa_us", "bigint"),
+    ("gap_max_us", "bigint"),
+    ("overhead_us", "bigint"),
 )
-"""Name and Postgres type of the columns of ``usage_record`` that a record fills; tags are JSON text here."""
+"""Name and Postgres type of the columns of ``usage_record`` that a record fills; tags and parts are JSON text here."""
 
 ROLLUP_COLUMNS = (
     ("rollup_project_id", "uuid"),
     ("rollup_bucket_s", "bigint"),
     ("rollup_prompt_band", "smallint"),
-    ("rollup_uncached_input", "bigint"),
-    ("rollup_cached_input", "bigint"),
-    ("rollup_cache_write", "bigint"),
-    ("rollup_answer_output", "bigint"),
-    ("rollup_reasoning", "bigint"),
+    *((f"rollup_{component.value}", "bigint") for component in Component),
 )
 """What the same record adds to its rollup row, joined by its id inside the statement."""
 
@@ -159,14 +161,15 @@ def _row(record: UsageRecord, collection: int) -> Row:
         _json(opened.tags).decode() if opened.tags else "{}",
         collection,
         checksum,
+        opened.dialect,
+        _json(usage.parts).decode() if usage.parts else "{}",
+        record.ttfa_us,
+        record.gap_max_us,
+        record.overhead_us,
         key.project_id,
         key.bucket_us // MICROSECONDS_PER_SECOND,
         key.prompt_band,
-        added.uncached_input,
-        added.cached_input,
-        added.cache_write,
-        added.answer_output,
-        added.reasoning,
+        *msgspec.structs.astuple(added),
     )
     return Row((opened.tenant_id.int, opened.id.int), record, checksum, values)
 

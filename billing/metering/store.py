@@ -3,6 +3,7 @@
 Raises ``Unavailable`` for whatever Postgres refuses as a whole; ``RowsRefusedError`` when values of rows are the reason.
 """
 
+import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from billing.metering.collection import lock_key
 from billing.metering.journal import Cursor, Rejected
 from billing.metering.rows import COLUMNS, ROLLUP_COLUMNS, Interval, Key, Row
 from billing.metering.stored import RollupRow, SpoolRow, StoredCount, StoredRecord
+from billing.tokens.components import Component, Components
 
 RECENT_MAX = 1_000
 """Most records that one look at the recent ones returns."""
@@ -45,8 +47,8 @@ CREATE TEMP TABLE IF NOT EXISTS {_STAGE} ({", ".join(f"{name} {kind}" for name, 
 DELETE FROM {_STAGE}
 """  # noqa: S608 - made of this file's own names
 _RECORD_NAMES = ", ".join(name for name, _ in COLUMNS)
-_RECORD_VALUES = ", ".join("tags::jsonb" if name == "tags" else name for name, _ in COLUMNS)
-_SUMS = ("uncached_input", "cached_input", "cache_write", "answer_output", "reasoning")
+_RECORD_VALUES = ", ".join(f"{name}::jsonb" if name in {"tags", "parts"} else name for name, _ in COLUMNS)
+_SUMS = tuple(component.value for component in Component)
 _ROLLUP_KEY = "tenant_id, bucket, collection, project_id, model, operation, service_tier, prompt_band, outcome, provenance"
 
 # The rollup adds up exactly the rows that this statement inserted. Both inserts go in key order, so that two recorders
@@ -378,13 +380,16 @@ def _stored(row: Any) -> StoredRecord:
         values[name] = StoredCount(
             values[name], values.pop(f"{name}_provenance"), values.pop(f"{name}_method")
         )
+    parts = values["parts"] if isinstance(values["parts"], dict) else json.loads(values["parts"])
+    values["parts"] = {name: StoredCount(*count) for name, count in parts.items()}
     values["recorded_us"] = from_datetime(values.pop("recorded_at"))
     return StoredRecord(**values)
 
 
 def _rollup_row(row: Any) -> RollupRow:
     values = dict(row)
-    return RollupRow(bucket_us=from_datetime(values.pop("bucket")), **values)
+    components = Components(**{component.value: values.pop(component.value) for component in Component})
+    return RollupRow(bucket_us=from_datetime(values.pop("bucket")), components=components, **values)
 
 
 def _instant(moment: datetime | None) -> int | None:

@@ -5,6 +5,7 @@ from uuid import UUID
 import msgspec
 
 from billing.metering.journal import Cursor
+from billing.tokens.components import Components
 
 
 class SpoolRow(msgspec.Struct, frozen=True):
@@ -35,9 +36,9 @@ class StoredRecord(msgspec.Struct, frozen=True):
     tenant_id: UUID
     id: UUID
     project_id: UUID | None
-    key_id: UUID
+    key_id: UUID | None
     model: str
-    backend_id: UUID
+    backend_id: UUID | None
     engine: str
     operation: str
     stream: bool
@@ -64,6 +65,12 @@ class StoredRecord(msgspec.Struct, frozen=True):
     payload_hash: bytes
     spool_id: UUID | None
     recorded_us: int
+    dialect: str = "openai"
+    parts: dict[str, StoredCount] = {}
+    """Counts by the words of ``billing.tokens.usage.Part``."""
+    ttfa_us: int | None = None
+    gap_max_us: int | None = None
+    overhead_us: int | None = None
 
 
 class RollupRow(msgspec.Struct, frozen=True):
@@ -80,8 +87,4 @@ class RollupRow(msgspec.Struct, frozen=True):
     outcome: str
     provenance: str
     requests: int
-    uncached_input: int
-    cached_input: int
-    cache_write: int
-    answer_output: int
-    reasoning: int
+    components: Components

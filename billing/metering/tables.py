@@ -5,6 +5,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -44,9 +45,9 @@ usage_record = Table(
     Column("tenant_id", Uuid, primary_key=True),
     Column("id", Uuid, primary_key=True),
     Column("project_id", Uuid),
-    Column("key_id", Uuid, nullable=False),
+    Column("key_id", Uuid),
     Column("model", Text, nullable=False),
-    Column("backend_id", Uuid, nullable=False),
+    Column("backend_id", Uuid),
     Column("engine", Text, nullable=False),
     Column("operation", Text, nullable=False),
     Column("stream", Boolean, nullable=False),
@@ -73,7 +74,13 @@ usage_record = Table(
     Column("payload_hash", LargeBinary, nullable=False),
     Column("spool_id", Uuid),
     Column("recorded_at", _MOMENT, nullable=False),
+    Column("dialect", Text, nullable=False, server_default=text("'openai'")),
+    Column("parts", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("ttfa_us", BigInteger),
+    Column("gap_max_us", BigInteger),
+    Column("overhead_us", BigInteger),
     Index("ix_usage_record_id", "id"),
+    Index("ix_usage_record_model_id", "model", "id"),
     postgresql_partition_by="RANGE (id)",
 )
 
@@ -96,6 +103,24 @@ usage_rollup = Table(
     Column("cache_write", BigInteger, nullable=False),
     Column("answer_output", BigInteger, nullable=False),
     Column("reasoning", BigInteger, nullable=False),
+    *(
+        Column(name, BigInteger, nullable=False, server_default=text("0"))
+        for name in (
+            "audio_input", "image_input", "video_input", "audio_output", "image_output", "training", "image", "second",
+            "gpu_second", "character", "search",
+        )
+    ),
+)  # fmt: skip
+
+external_event = Table(
+    "external_event",
+    metadata,
+    Column("tenant_id", Uuid, ForeignKey("tenant.id"), primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("external_id", Text, primary_key=True),
+    Column("id", Uuid, nullable=False),
+    Column("payload_hash", LargeBinary, nullable=False),
+    Column("received_at", _MOMENT, nullable=False),
 )
 
 usage_quarantine = Table(

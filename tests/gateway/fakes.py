@@ -223,6 +223,10 @@ class FakeAdmission:
             raise self._answer
         return Permit(request_id, TENANT_ID, tokens_bound, tuple(limits), self._answer, is_local=False)
 
+    def progress(self, permit: Permit, tokens_used: int) -> None:
+        assert permit.id == USAGE_ID
+        self._journal.note("progressed", tokens_used)
+
     def settle(self, permit: Permit, tokens_used: int | None) -> None:
         assert permit.id == USAGE_ID
         self._journal.note("settle", tokens_used)

@@ -88,8 +88,10 @@ async def test_proxied_paths_go_past_the_application_of_all_others() -> None:
     async with serving(proxied) as (app, port):
         await exchange(port, b"POST /v1/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert (len(proxied.bodies), len(app.bodies)) == (1, 0)
-        await exchange(port, b"POST /v1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        assert (len(proxied.bodies), len(app.bodies)) == (1, 1)
+        await exchange(port, b"POST /api/chat HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert (len(proxied.bodies), len(app.bodies)) == (2, 0)
+        await exchange(port, b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert (len(proxied.bodies), len(app.bodies)) == (2, 1)
 
 
 async def test_trailers_that_never_end_are_refused() -> None:

@@ -21,7 +21,7 @@ from tests import metering_kit as kit
 
 UPGRADE = "import sys; from billing.infra import migrate; migrate.upgrade(sys.argv[1])"
 DATABASES = 8
-HEAD = "0002"
+HEAD = "0004"
 
 ROWS = f"""
 INSERT INTO tenant (id, slug, name, created_at) VALUES ('{kit.TENANT}', 'acme', 'Acme', now());
@@ -51,6 +51,7 @@ INSERT INTO invoice (tenant_id, id, issuer_id, number, status, month, period_sta
 INSERT INTO ledger_transaction VALUES ('{kit.TENANT}', '{kit.KEY}', 'invoice_issued', '{kit.KEY}', 'USD', now());
 INSERT INTO ledger_posting VALUES ('{kit.TENANT}', '{kit.KEY}', 1, 'receivable', 100),
   ('{kit.TENANT}', '{kit.KEY}', 2, 'revenue', -100);
+INSERT INTO external_event VALUES ('{kit.TENANT}', 'trainer', 'e-1', '{kit.KEY}', '', now());
 INSERT INTO usage_quarantine VALUES ('{kit.TENANT}', '{kit.KEY}', 'conflict', '', '', '', NULL, now(), NULL);
 """  # noqa: S608 - made of fixed ids
 

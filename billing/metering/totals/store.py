@@ -8,7 +8,7 @@ from billing.clock import to_datetime
 from billing.ids import floor_of
 from billing.infra.postgres import Connection
 from billing.metering.totals.total import BackendTotal, Pace, UsageTotal
-from billing.tokens.components import Components
+from billing.tokens.components import Component, Components
 from billing.tokens.usage import Outcome
 
 LATEST_SEEN_MAX = 1_000
@@ -17,14 +17,13 @@ LATEST_SEEN_MAX = 1_000
 _CUT_SHORT = [Outcome.CLIENT_CLOSED.value, Outcome.TRUNCATED.value, Outcome.INTERRUPTED.value]
 
 # Tenants lead the rollup's key: naming them lets Postgres go to each one's buckets instead of through all of history.
-_TOTALS = text("""
-SELECT outcome, provenance, sum(requests)::bigint, sum(uncached_input)::bigint, sum(cached_input)::bigint,
-  sum(cache_write)::bigint, sum(answer_output)::bigint, sum(reasoning)::bigint
+_TOTALS = text(f"""
+SELECT outcome, provenance, sum(requests)::bigint, {", ".join(f"sum({part.value})::bigint" for part in Component)}
 FROM usage_rollup
 WHERE tenant_id IN (SELECT id FROM tenant WHERE CAST(:tenant_id AS uuid) IS NULL OR id = :tenant_id)
   AND bucket >= :starts AND bucket < :ends
 GROUP BY outcome, provenance ORDER BY outcome, provenance
-""")
+""")  # noqa: S608 - own names
 _TENANTS_USED = text("""
 SELECT slug FROM tenant JOIN usage_rollup ON usage_rollup.tenant_id = tenant.id
 WHERE bucket >= :starts AND bucket < :ends

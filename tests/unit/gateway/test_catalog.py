@@ -5,7 +5,7 @@ import pytest
 
 from billing.errors import NotFound
 from billing.gateway.catalog import catalog
-from billing.gateway.routes import ModelsRoute
+from billing.gateway.routes import CatalogRoute
 from tests.gateway.fakes import CALLER, KEY, NOW_US, FakeDirectory, snapshot
 
 CARD = {"id": "tiny", "object": "model", "created": NOW_US // 1_000_000, "owned_by": "gateway"}
@@ -16,8 +16,11 @@ def directory(*, served: bool = True) -> FakeDirectory:
 
 
 def test_the_list_holds_what_something_serves() -> None:
-    assert msgspec.json.decode(catalog(directory(), ModelsRoute())) == {"object": "list", "data": [CARD]}
-    assert msgspec.json.decode(catalog(directory(served=False), ModelsRoute())) == {
+    assert msgspec.json.decode(catalog(directory(), CatalogRoute("/v1/models"))) == {
+        "object": "list",
+        "data": [CARD],
+    }
+    assert msgspec.json.decode(catalog(directory(served=False), CatalogRoute("/v1/models"))) == {
         "object": "list",
         "data": [],
     }
@@ -25,11 +28,11 @@ def test_the_list_holds_what_something_serves() -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "small"])
 def test_one_model_is_found_by_its_name_and_its_alias(name: str) -> None:
-    assert msgspec.json.decode(catalog(directory(), ModelsRoute(name))) == CARD
+    assert msgspec.json.decode(catalog(directory(), CatalogRoute("/v1/models", name))) == CARD
 
 
 @pytest.mark.parametrize(("name", "served"), [("other", True), ("tiny", False)])
 def test_a_model_that_nothing_serves_does_not_exist(name: str, served: bool) -> None:
     with pytest.raises(NotFound, match=f"The model `{name}` does not exist") as fault:
-        catalog(directory(served=served), ModelsRoute(name))
+        catalog(directory(served=served), CatalogRoute("/v1/models", name))
     assert fault.value.param == "model"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from billing.gateway.ending import label, refusal, stream_outcome
+from billing.gateway.ending import refusal, stream_outcome
 from billing.tokens.engines import VLLM
 from billing.tokens.operation import Operation
 from billing.tokens.usage import Outcome
@@ -52,9 +52,3 @@ def test_what_is_the_operators_business_is_told_in_ours_and_counts_nothing(statu
     assert (told.kind, ending.error) == (kind, kind)
     assert (ending.usage.input.value, ending.usage.output.value) == (0, 0)
     assert str(status) in ending.usage.output.method
-
-
-def test_a_label_is_short_and_has_no_control_characters() -> None:
-    assert label(None) is None
-    assert label("a\0b\x1b]0;x\x07\x9b31m") == "ab]0;x31m"
-    assert label("x" * 1000) == "x" * 256

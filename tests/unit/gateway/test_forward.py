@@ -3,7 +3,8 @@
 import pytest
 
 from billing.errors import Misconfigured
-from billing.gateway.forward import Destination, destination, is_event_stream, reply_headers, request_head
+from billing.gateway.forward import Destination, destination, frames, reply_headers, request_head
+from billing.tokens.operation import Framing
 
 PLACE = Destination("engine", 8000, tls=False, base_path="")
 URLS = {
@@ -138,5 +139,5 @@ def test_the_reply_keeps_its_headers_but_not_the_engines_plumbing() -> None:
     ],
 )  # fmt: skip
 def test_a_stream_is_known_by_its_type(value: bytes, *, is_stream: bool) -> None:
-    assert is_event_stream([(b"server", b"text/event-stream"), (b"content-type", value)]) is is_stream
-    assert not is_event_stream([])
+    assert frames([(b"server", b"text/event-stream"), (b"content-type", value)], Framing.SSE) is is_stream
+    assert not frames([], Framing.SSE)

@@ -235,12 +235,13 @@ async def test_a_client_who_leaves_a_whole_reply_hangs_up_and_its_counts_are_unk
     assert values(world.record.usage) == (None,) * 4
 
 
-async def test_a_client_who_was_gone_before_the_engine_was_asked() -> None:
+async def test_no_engine_works_for_a_client_who_left_before_it_was_asked() -> None:
     world = World(FakeReply(*PIECES))
     world.client.leave()
-    await finished(world, STREAM)
-    assert (world.record.outcome, world.record.status) == (Outcome.CLIENT_CLOSED, 499)
-    assert values(world.record.usage) == (None,) * 4
+    await world.serve(STREAM)
+    assert "open" not in world.journal.names
+    assert "send" not in world.journal.names
+    assert world.proxy.counts == {"left_before_open": 1}
     assert world.client.body == b""
 
 

@@ -23,8 +23,8 @@ REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], int, str | None]] = {
     "a compressed body": ({}, {"headers": {b"content-encoding": b"gzip"}}, 400, None),
     "a model that nothing serves": ({"directory": snapshot(served=False)}, {}, 503, "unavailable"),
     "a full log": ({"full": ("open",)}, {}, 503, "spool_full"),
-    "several choices": ({}, {"body": body(n=2)}, 400, None),
-    "several choices by another name": ({}, {"body": body(n_cmpl=2)}, 400, None),
+    "several choices": ({"engine": "ollama"}, {"body": body(n=2)}, 400, None),
+    "several choices by another name": ({"engine": "ollama"}, {"body": body(n_cmpl=2)}, 400, None),
     "a backend that is nowhere": ({"directory": snapshot(url="nowhere")}, {}, 500, "misconfigured"),
     "a backend without a port": (
         {"directory": snapshot(url="http://engine:99999")},
@@ -59,11 +59,11 @@ async def test_the_wrong_method_is_a_405(method: str, path: str) -> None:
 async def test_several_choices_are_refused_where_they_are_not_counted_and_the_sentence_says_what_to_do() -> (
     None
 ):
-    world = World()
+    world = World(engine="ollama")
     await world.serve(body(n=3))
     assert world.error["param"] == "n"
     assert world.error["message"] == (
-        "n must be 1 for tiny: its engine (llama.cpp) does not count several choices; send 3 requests"
+        "n must be 1 for tiny: its engine (ollama) does not count several choices; send 3 requests"
     )
 
 

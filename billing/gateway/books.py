@@ -1,0 +1,106 @@
+"""What is written of a request: its open entry before anything is done, its progress, its close entry (P1, P2, P11)."""
+
+from collections import Counter
+from uuid import UUID
+
+from billing.clock import MICROSECONDS_PER_SECOND, Clock
+from billing.errors import Unavailable
+from billing.gateway.ending import Ending
+from billing.gateway.label import label
+from billing.gateway.ports import Admission, Spool
+from billing.gateway.work import Work
+from billing.metering.event import Closed, Progress
+from billing.settings import Durability, GatewaySettings
+from billing.tokens.meter import StreamMeter
+from billing.tokens.usage import Provenance, total_tokens, weakest
+
+
+class Books:
+    """Keeps the spool and the limits of one worker in step with its requests."""
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        admission: Admission,
+        clock: Clock,
+        settings: GatewaySettings,
+        counts: Counter[str],
+    ) -> None:
+        self._spool = spool
+        self._admission = admission
+        self._clock = clock
+        self._durability = settings.durability
+        self._progress_interval_us = int(settings.progress_interval_s * MICROSECONDS_PER_SECOND)
+        self._counts = counts
+        self._open: dict[UUID, int | None] = {}
+        """What the gateway's own time was until each request left for its engine; None for one that has not left."""
+
+    def __repr__(self) -> str:
+        return f"<Books {len(self._open)} open>"
+
+    def open(self, work: Work) -> None:
+        """Write the open entry: from here on the request ends as exactly one record. Raises ``SpoolFull``."""
+        self._spool.open(work.opened())
+        self._open[work.request.id] = None
+
+    def sent(self, work: Work) -> None:
+        """The request leaves for the engine: what came before was the gateway's own time."""
+        self._open[work.request.id] = max(0, self._clock() - work.request.at_us)
+
+    def is_open(self, work: Work) -> bool:
+        """Whether the request was opened and not closed."""
+        return work.request.id in self._open
+
+    def progress(self, work: Work, meter: StreamMeter, progressed_us: int, now_us: int) -> int:
+        """Write what is known of a stream, at most once an interval; when that was last done."""
+        # A clock that was set back makes the next entry due, too.
+        if 0 <= now_us - progressed_us < self._progress_interval_us or meter.first_token_us is None:
+            return progressed_us
+        at_us = work.request.at_us
+        ttft_us = max(0, meter.first_token_us - at_us)
+        usage = meter.usage()
+        self._spool.progress(Progress(work.request.id, usage, max(0, now_us - at_us), ttft_us))
+        used = total_tokens(usage)
+        if work.permit is not None and used is not None and weakest(usage) is not Provenance.ESTIMATED:
+            # What is charged is never refunded: only what the engine itself counted.
+            self._admission.progress(work.permit, used)
+        return now_us
+
+    async def close(self, work: Work, ending: Ending) -> Unavailable | None:
+        """Write the close entry, synced if the caller's reply waits for that (P2), and charge the limits.
+
+        Gives back why it could not be written: then nothing more is served (P11), and since the open entry stands, the
+        recorder still makes a record of the request.
+        """
+        overhead_us = self._open.pop(work.request.id, None)
+        self._counts[ending.outcome] += 1
+        self.settle(work, total_tokens(ending.usage))
+        closed = Closed(
+            id=work.request.id,
+            outcome=ending.outcome,
+            status=ending.status,
+            usage=ending.usage,
+            duration_us=max(0, self._clock() - work.request.at_us),
+            ttft_us=ending.ttft_us,
+            itl_us=ending.itl_us,
+            ttfa_us=ending.ttfa_us,
+            gap_max_us=ending.gap_max_us,
+            overhead_us=overhead_us,
+            response_id=label(ending.response_id),
+            response_model=label(ending.response_model),
+            error=ending.error,
+        )
+        try:
+            position = self._spool.close(closed)
+            if self._durability is Durability.BEFORE_REPLY:
+                await self._spool.synced(position)
+        except Unavailable as fault:
+            self._counts[f"unrecorded_{fault.kind}"] += 1
+            return fault
+        return None
+
+    def settle(self, work: Work, tokens: int | None) -> None:
+        """Charge the limits with what was used, None for unknown."""
+        if work.permit is not None:
+            self._admission.settle(work.permit, tokens)
