@@ -11,13 +11,13 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from billing.infra.valkey_call import Call, Part, Reply, Script, ValkeyError
-from billing.infra.valkey_cluster import Cluster
+from billing.infra.valkey_call import Call, NotExecuted, Part, Reply, Script, ValkeyError
+from billing.infra.valkey_cluster import SLOTS, Cluster, slot_of
 from billing.infra.valkey_connection import Limits
 from billing.infra.valkey_link import Greeting, Link, Terms
 from billing.infra.valkey_url import Address, address_of
 
-__all__ = ["Part", "Reply", "Script", "Valkey", "ValkeyError"]
+__all__ = ["SLOTS", "NotExecuted", "Part", "Reply", "Script", "Valkey", "ValkeyError", "slot_of"]
 
 STALL_TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 1.0
@@ -66,6 +66,11 @@ class Valkey:
         return any(link.connection is not None for link in links)
 
     @property
+    def is_cluster(self) -> bool:
+        """Whether keys lie on several servers; known once a server was reached."""
+        return self._cluster is not None
+
+    @property
     def waiting(self) -> int:
         """Calls without their reply, at all servers."""
         return sum(link.waiting for link in ([self._link] if self._cluster is None else self._cluster.links))
@@ -85,9 +90,9 @@ class Valkey:
     def call(self, *parts: Part, key: bytes | None = None) -> Reply:
         """Send a command; ``key`` is needed on a cluster, and says which server.
 
-        Sent when it is called, in one write with all others of this turn of the loop. The future raises ``Unavailable``
-        (not connected, no reply in ``timeout_s``, connection lost, queue full, or the server cannot serve now:
-        unless it was not connected or full, the outcome is unknown) or ``ValkeyError``. It need not be awaited, and
+        Sent when it is called, in one write with all others of this turn of the loop. The future raises ``NotExecuted``
+        (not connected, queue full, or the server cannot serve now: nothing was done), another ``Unavailable`` (no reply
+        in ``timeout_s``, connection lost: the outcome is unknown) or ``ValkeyError``. It need not be awaited, and
         cancelling it does not undo the command.
         """
         call = Call(self._create_future(), parts)

@@ -14,6 +14,14 @@ Reply = asyncio.Future[Any]
 NOT_NOW = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "OOM",
                      "READONLY", "TRYAGAIN", "WRONGPASS"})  # fmt: skip
 """Codes that speak of the server's state and not of the command: its caller's failure policy applies."""
+MAY_HAVE_RUN = frozenset({"NOPERM"})
+"""Of these, what a script may meet after its first write. All others are looked at before a command runs, or before a
+script's first write: a server may not stop a script that has written (``scriptVerifyOOM`` and
+``scriptVerifyWriteCommandAllow`` in script.c of Redis 7 and Valkey)."""
+
+
+class NotExecuted(Unavailable):
+    """The command was not run, and nothing was written: it was never sent, or the server refused it beforehand."""
 
 
 class ValkeyError(Exception):
@@ -92,5 +100,12 @@ def late(timeout_s: float) -> Unavailable:
 
 
 def error_of(reply: ValkeyError) -> Exception:
-    """What the caller gets for an error reply: itself, or ``Unavailable`` if it speaks of the server's state."""
-    return Unavailable(f"Valkey cannot serve now: {reply}") if reply.code in NOT_NOW else reply
+    """What the caller gets for an error reply: itself, or ``Unavailable`` if it speaks of the server's state.
+
+    ``NotExecuted`` where the reply proves it. A call is sent again only after a reply that proves it too.
+    """
+    code = reply.code
+    if code not in NOT_NOW:
+        return reply
+    kind = Unavailable if code in MAY_HAVE_RUN else NotExecuted
+    return kind(f"Valkey cannot serve now: {reply}")

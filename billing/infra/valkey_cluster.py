@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from billing.errors import Unavailable
-from billing.infra.valkey_call import Call, ValkeyError
+from billing.infra.valkey_call import Call, NotExecuted, ValkeyError
 from billing.infra.valkey_link import Link
 from billing.infra.valkey_url import Address
 
@@ -75,7 +75,7 @@ class Cluster:
         retry, (kind, slot, place) = call.retry, str(error).split(" ")[:3]
         if retry is None or retry.redirects >= REDIRECTS_MAX:
             call.fail(
-                Unavailable(f"Valkey's servers sent a call on more than {REDIRECTS_MAX} times: {error}")
+                NotExecuted(f"Valkey's servers sent a call on more than {REDIRECTS_MAX} times: {error}")
             )
             return
         host, _, port = place.rpartition(":")

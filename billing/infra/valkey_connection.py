@@ -16,7 +16,7 @@ import hiredis
 import msgspec
 
 from billing.errors import Unavailable
-from billing.infra.valkey_call import Call, Part, Reply, ValkeyError, late
+from billing.infra.valkey_call import Call, NotExecuted, Part, Reply, ValkeyError, late
 from billing.settings import MIB
 
 REPLY_BYTES_MAX = 64 * MIB
@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
         """Write it with the others of this turn; it fails at once when ``queue_max`` calls wait."""
         queued = self._queued
         if len(self._pending) + len(queued) >= self._limits.queue_max:
-            call.fail(Unavailable(f"{self._limits.queue_max} calls wait for Valkey at {self._where} already"))
+            call.fail(NotExecuted(f"{self._limits.queue_max} calls wait for Valkey at {self._where} already"))
             return
         packed = _pack(call.parts)
         if call.retry is not None and call.retry.asking:
@@ -144,8 +144,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._owner.lost(self)
-        for call in (*self._pending, *self._queued):
-            call.fail(Unavailable(f"the connection to Valkey at {self._where} was lost: {reason}"))
+        fault = f"the connection to Valkey at {self._where} was lost: {reason}"
+        for call in self._pending:
+            call.fail(Unavailable(fault))
+        for call in self._queued:
+            call.fail(NotExecuted(fault))  # made in this turn and not written
         for line in (self._pending, self._queued, self._outgoing, self._flights):
             line.clear()
 

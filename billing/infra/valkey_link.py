@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from billing.errors import Unavailable
-from billing.infra.valkey_call import Call, ValkeyError, error_of
+from billing.infra.valkey_call import Call, NotExecuted, ValkeyError, error_of
 from billing.infra.valkey_connection import Connection, Limits
 from billing.infra.valkey_url import Address
 
@@ -101,7 +101,7 @@ class Link:
         if self.connection is not None:
             self.connection.send(call)
         elif self._held is None or len(self._held) >= self._terms.limits.queue_max:
-            call.fail(Unavailable(f"Valkey at {self.address} is not connected: {self._fault}"))
+            call.fail(NotExecuted(f"Valkey at {self.address} is not connected: {self._fault}"))
         else:
             timeout_s = self._terms.limits.timeout_s
             call.limit(self._loop, timeout_s, timeout_s)

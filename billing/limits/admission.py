@@ -5,7 +5,7 @@ the live requests of every gateway are announced to the new one.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import msgspec
@@ -13,12 +13,14 @@ import msgspec
 from billing.clock import MICROSECONDS_PER_SECOND, Clock
 from billing.errors import LimitReached, LimitsUnavailable, Unavailable
 from billing.limits.bucket import Ask, Verdict, ask_of, asks_of, counting
+from billing.limits.delivery import Delivery
 from billing.limits.fallback import Fallback
 from billing.limits.headers import Headers, duration, headers
 from billing.limits.limit import Limit, Meter, OnFailure
-from billing.limits.outbox import Kind, Outbox, Post
+from billing.limits.live import LiveRequests
+from billing.limits.outbox import Kind, Post
 from billing.limits.permit import Permit, Place
-from billing.limits.ports import Store
+from billing.limits.ports import NotExecuted, Store
 from billing.limits.twin import Decision, State
 from billing.settings import LimitsSettings
 
@@ -28,12 +30,14 @@ CHECK_INTERVAL_S = 1.0
 """How often a worker calls :meth:`Admission.renew`: a lost store is noticed, and told of live requests, as soon."""
 RETURN_GRACE_US = 2_000_000
 """How long every gateway has to announce its live requests to a store that came back or lost its memory."""
+FINISH_MAX_US = 2_000_000
+"""How long a worker that ends waits until the store has taken what is left."""
 ENDS_MAX = 20
 """Leases of dead gateways that one admission ends."""
 LIMITS_MAX = 50_000
 """Limits of which what they are asked is remembered; beyond them it is worked out anew."""
-IDS_MAX = 1_000
-"""Leases that one command renews."""
+IDS_MAX = 250
+"""Leases that one command renews; it may charge each, and nobody else is served meanwhile."""
 MEMORY_US = 600 * MICROSECONDS_PER_SECOND
 """How long the store remembers an ended id that might be sent again."""
 CLOCK_SAMPLE_MAX_US = MICROSECONDS_PER_SECOND
@@ -54,8 +58,8 @@ class Admission:
         self._lease_us = int(settings.lease_s * MICROSECONDS_PER_SECOND)
         self._renewal_interval_us = int(settings.renewal_interval_s * MICROSECONDS_PER_SECOND)
         self._difference_max_us = int(settings.clock_difference_max_s * MICROSECONDS_PER_SECOND)
-        self._live: dict[UUID, tuple[Permit, Place]] = {}
-        self._outbox = Outbox(settings.queue_max)
+        self._live = LiveRequests()
+        self._delivery = Delivery(store, settings.queue_max)
         self._fallback = Fallback(settings.replicas_max)
         self._asked: dict[UUID, tuple[Limit, Ask]] = {}
         self._epoch_us: int | None = None
@@ -65,11 +69,11 @@ class Admission:
         """By how much the store's clock is ahead of this host's."""
         self.counts: Counter[tuple[str, ...]] = Counter()
         """``admitted``; ``refused`` and ``shadow`` with scope and meter; ``fallback`` open or closed;
-        ``store`` failures (``unanswered``) and losses (``lost``)."""
+        ``store`` failures (``unanswered``; ``refused`` where it surely did nothing) and losses (``lost``)."""
 
     def __repr__(self) -> str:
         state = "connected" if self._store.connected else "away"
-        return f"<Admission store {state}, {len(self._live)} live, {self._outbox!r}>"
+        return f"<Admission store {state}, {len(self._live)} live, {self._delivery!r}>"
 
     @property
     def ready(self) -> bool:
@@ -89,12 +93,17 @@ class Admission:
     @property
     def unsent(self) -> int:
         """Settlements and the like that the store has not taken yet."""
-        return len(self._outbox)
+        return len(self._delivery)
 
     @property
     def given_up(self) -> int:
         """Of those, how many were dropped because there were too many: each is charged in full instead."""
-        return self._outbox.given_up
+        return sum(self._delivery.given_up.values())
+
+    @property
+    def given_up_by_kind(self) -> dict[str, int]:
+        """The same by what they would have done: ``settle``, ``release`` and ``grant``."""
+        return {kind.value: count for kind, count in self._delivery.given_up.items()}
 
     async def admit(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Permit:
         """Admit a request of at most ``tokens_bound`` tokens under all its limits or under none.
@@ -106,6 +115,10 @@ class Admission:
             return self._decide_alone(request_id, limits, tokens_bound, Place.WORKER)
         try:
             decision = await self._ask(request_id, limits, tokens_bound)
+        except NotExecuted:
+            # It holds nothing of the request: there is nothing to release.
+            self.counts["store", "refused"] += 1
+            return self._decide_alone(request_id, limits, tokens_bound, Place.WORKER)
         except Unavailable:
             self.counts["store", "unanswered"] += 1
             return self._decide_alone(request_id, limits, tokens_bound, Place.UNCLEAR)
@@ -121,23 +134,33 @@ class Admission:
         permit = Permit(request_id, limits[0].tenant_id, tokens_bound, kept, told, is_local=False)
         return self._admitted(permit, Place.STORE)
 
+    def progress(self, permit: Permit, tokens_used: int) -> None:
+        """A stream has used so many tokens so far: they are charged with the next renewal of its lease.
+
+        Its reservation shrinks by as much. What was charged so is never refunded; ``settle`` charges what is more.
+        """
+        self._live.progress(permit.id, tokens_used)
+
     def settle(self, permit: Permit, tokens_used: int | None) -> None:
         """End a request: charge the tokens it used, None for its bound. Never waits, never raises; once is enough."""
-        _, place = self._live.pop(permit.id, (permit, None))
+        place = self._live.end(permit.id)
         if place is None:
             return
-        if place in {Place.WORKER, Place.UNCLEAR}:
-            self._fallback.settle(permit.id, tokens_used, self._monotonic())
-            if place is Place.UNCLEAR:
-                self._release(permit.tenant_id, permit.id)
-            return
-        memory_us = MEMORY_US if place is Place.ANNOUNCED else 0
-        self._post(Post(Kind.SETTLE, permit.tenant_id, permit.id.bytes, tokens_used, memory_us))
+        if permit.is_local:
+            self._fallback.settle(permit.id, tokens_used, self._monotonic(), is_told=place.is_store)
+        if place is Place.UNCLEAR:
+            self._release(permit.tenant_id, permit.id)
+        elif place.is_store:
+            memory_us = MEMORY_US if place is Place.ANNOUNCED else 0
+            settlement = Post(Kind.SETTLE, permit.tenant_id, permit.id.bytes, tokens_used, memory_us)
+            self._delivery.post(settlement)
 
     def reconnected(self) -> None:
         """The store was reached, for the first time or again: its leases may have run on without us."""
         self._returned_us = self._monotonic()
         self._renewed_us = None
+        self._delivery.hold()
+        self._store.returned()
 
     async def renew(self) -> None:
         """Renew what is due, look at the store's epoch and clock, and send what it has not taken. Never raises."""
@@ -146,30 +169,43 @@ class Admission:
         try:
             await self._renew_leases()
             await self._check_epoch()
-        except Unavailable:
-            self.counts["store", "unanswered"] += 1
+        except Unavailable as fault:
+            self.counts["store", "refused" if isinstance(fault, NotExecuted) else "unanswered"] += 1
             return
         self._hand_over()
-        self._flush()
+        self._delivery.flush()
 
     async def finish(self) -> None:
-        """Before the worker ends: send what is left and wait until the store has answered. Never raises."""
+        """Before the worker ends: send what is left until the store has taken all, ``FINISH_MAX_US`` long. Never raises."""
+        until_us = self._monotonic() + FINISH_MAX_US
         await self.renew()
-        # Answers come in the order of the questions, so a second round waits for those of the first.
-        await self.renew()
+        while self.unsent and self._monotonic() < until_us:
+            await self._store.pause()
+            await self.renew()
 
     # Asking the store.
 
     async def _ask(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Decision:
         asks = self._asks(limits, tokens_bound)
-        decision = await self._ask_once(limits[0].tenant_id, request_id, asks, None)
+        tenant_id = limits[0].tenant_id
+        decision = await self._ask_once(tenant_id, request_id, asks, is_checked=False)
         if decision.state is State.UNVERIFIED:
-            # Nothing is known of the tenant: it is new to the store, or the store is new.
-            await self._check_epoch()
-            decision = await self._ask_once(limits[0].tenant_id, request_id, asks, self._epoch_us)
+            await self._look_at(tenant_id)
+            decision = await self._ask_once(tenant_id, request_id, asks, is_checked=True)
         if decision.state not in {State.ADMITTED, State.REFUSED}:
-            raise Unavailable(f"the store does not decide: {decision.state.name.lower()}")
+            raise NotExecuted(f"the store does not decide: {decision.state.name.lower()}")
         return decision
+
+    async def _look_at(self, tenant_id: UUID) -> None:
+        """The store knows nothing of a tenant: it is new to the store, or the store is new, or that part of it is."""
+        held = self._live.at_store(tenant_id)  # now: what is admitted while this waits is not lost
+        try:
+            await self._check_epoch()
+        except Unavailable as fault:
+            raise NotExecuted(str(fault)) from fault  # of the request, whatever became of this question
+        if lost := [permit for permit in held if not self._delivery.has_grant(permit.id.bytes)]:
+            self.counts["store", "lost"] += 1
+            self._announce(lost)
 
     def _asks(self, limits: Sequence[Limit], tokens_bound: int) -> list[Ask]:
         """What is asked of each limit; but for tokens it is the same each time, and remembered."""
@@ -186,7 +222,7 @@ class Admission:
         return asks
 
     async def _ask_once(
-        self, tenant_id: UUID, request_id: UUID, asks: Sequence[Ask], epoch_us: int | None
+        self, tenant_id: UUID, request_id: UUID, asks: Sequence[Ask], *, is_checked: bool
     ) -> Decision:
         before_us = self._clock()
         # Others may not have renewed their leases yet at a store that has just come back.
@@ -196,7 +232,7 @@ class Admission:
             request_id,
             asks,
             lease_us=self._lease_us,
-            epoch_us=epoch_us,
+            is_checked=is_checked,
             ends_max=ENDS_MAX if is_settled else 0,
             grace_us=RETURN_GRACE_US,
         )
@@ -214,13 +250,13 @@ class Admission:
         self._compare_clocks(before_us, epoch.now_us)
         if self._epoch_us is not None and epoch.epoch_us != self._epoch_us:
             self.counts["store", "lost"] += 1
-            self._announce(permit for permit, _ in list(self._live.values()))
+            self._announce(self._live.at_store())
         self._epoch_us = epoch.epoch_us
 
     # What the answer means.
 
     def _admitted(self, permit: Permit, place: Place) -> Permit:
-        self._live[permit.id] = (permit, place)
+        self._live.put(permit, place)
         self.counts["admitted",] += 1
         return permit
 
@@ -273,14 +309,13 @@ class Admission:
     def _hand_over(self) -> None:
         """Tell the store what this worker admitted by itself: what still runs, and what was used."""
         now_us = self._monotonic()
-        for permit, place in list(self._live.values()):
-            if place in {Place.WORKER, Place.UNCLEAR}:
-                self._fallback.hand_over(permit.id, now_us)
-                self._grant(permit, is_counted=False)
+        for permit in self._live.at_worker():
+            # Its share stays taken until it ends: the next outage hands out no more than what is left.
+            self._grant(permit, is_counted=False)
         for debt in self._fallback.owed(now_us):
             (ask,) = asks_of((debt.limit,), 0)
             owed = msgspec.structs.replace(ask, take=debt.used, hold=0.0)
-            self._outbox.add(
+            self._delivery.keep(
                 Post(Kind.GRANT, debt.limit.tenant_id, debt.id, lease_us=MEMORY_US, asks=(owed,))
             )
 
@@ -290,10 +325,9 @@ class Admission:
         now_us = self._monotonic()
         if self._renewed_us is not None and now_us - self._renewed_us < self._renewal_interval_us:
             return
-        ends_us = self._clock() + self.clock_difference_us + self._lease_us
         asked = [
-            (permits, self._store.renew(permits[0].tenant_id, [permit.id for permit in permits], ends_us))
-            for permits in self._held_by_tenant()
+            (permits, self._store.renew(permits[0].tenant_id, self._live.usages(permits), self._lease_us))
+            for permits in self._live.batches(IDS_MAX)
         ]
         failure: Unavailable | None = None
         for permits, answer in asked:
@@ -308,22 +342,11 @@ class Admission:
             raise failure
         self._renewed_us = now_us
 
-    def _held_by_tenant(self) -> Iterator[list[Permit]]:
-        """Live requests that the store holds, in batches of one tenant each."""
-        batches: dict[UUID, list[Permit]] = {}
-        for permit, place in self._live.values():
-            if place in {Place.STORE, Place.ANNOUNCED}:
-                batch = batches.setdefault(permit.tenant_id, [])
-                batch.append(permit)
-                if len(batch) == IDS_MAX:
-                    yield batches.pop(permit.tenant_id)
-        yield from batches.values()
-
     def _announce(self, permits: Iterable[Permit]) -> None:
         """Tell a store that lost live requests of them; one that has them takes nothing twice."""
         for permit in permits:
-            _, place = self._live.get(permit.id, (permit, None))
-            if place in {Place.STORE, Place.ANNOUNCED} and not self._outbox.has_grant(permit.id.bytes):
+            place = self._live.place(permit.id)
+            if place is not None and place.is_store and not self._delivery.has_grant(permit.id.bytes):
                 self._grant(permit, is_counted=True)
 
     def _grant(self, permit: Permit, *, is_counted: bool) -> None:
@@ -337,31 +360,10 @@ class Admission:
             for ask in asks_of(permit.limits, permit.tokens_bound)
             if ask.hold > 0
         )
-        self._live[permit.id] = (permit, Place.ANNOUNCED)
-        self._outbox.add(
+        self._live.put(permit, Place.ANNOUNCED)
+        self._delivery.keep(
             Post(Kind.GRANT, permit.tenant_id, permit.id.bytes, lease_us=self._lease_us, asks=asks)
         )
 
     def _release(self, tenant_id: UUID, request_id: UUID) -> None:
-        self._post(Post(Kind.RELEASE, tenant_id, request_id.bytes, memory_us=MEMORY_US))
-
-    def _post(self, post: Post) -> None:
-        ticket = self._outbox.add(post)
-        if self._store.connected and self._outbox.may_send(ticket):
-            self._send(ticket, post)
-
-    def _flush(self) -> None:
-        for ticket, post in self._outbox.waiting():
-            self._send(ticket, post)
-
-    def _send(self, ticket: int, post: Post) -> None:
-        self._outbox.sent(ticket)
-        # Grants are sent by `renew` only, right after it has seen this epoch.
-        self._store.send(
-            post, self._epoch_us or 0, lambda is_taken: self._answered(ticket, is_taken=is_taken)
-        )
-
-    def _answered(self, ticket: int, *, is_taken: bool) -> None:
-        following = self._outbox.answered(ticket, is_taken=is_taken)
-        if following is not None and following[1].kind is not Kind.GRANT and self._store.connected:
-            self._send(*following)
+        self._delivery.post(Post(Kind.RELEASE, tenant_id, request_id.bytes, memory_us=MEMORY_US))

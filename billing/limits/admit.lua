@@ -1,7 +1,8 @@
 -- Admit a request under all its limits or under none, in the server's time.
 --
 -- KEYS  {tenant}:held  {tenant}:leases  then the bucket of each limit
--- ARGV  usage id, lease µs, epoch µs or '', 'force' or '', leases to end at most, grace µs, now µs or '' (tests only),
+-- ARGV  usage id, lease µs, '' or what a tenant that is not known gets as its epoch: µs, or the key that holds it (set
+--       now where it is missing), 'force' or '', leases to end at most, grace µs, now µs or '' (tests only),
 --       then for each limit seven doubles: amount, window µs, burst, created µs, take, hold, 1 for shadow
 -- reply state (0 refused, 1 admitted, 2 the tenant's epoch is not known, 3 the id has ended), now µs,
 --       then for each limit: fits, remaining, reset µs, wait µs
@@ -26,7 +27,7 @@ if ends_max > 0 then
   local over = redis.call('ZRANGE', leases_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, ends_max)
   for _, member in ipairs(over) do
     local record = redis.call('HGET', held_key, member)
-    if record and string.sub(record, 1, 1) == HELD then
+    if is_held(record) then
       charge(prefix, record, now, nil)
     end
     redis.call('HDEL', held_key, member)
@@ -37,11 +38,12 @@ end
 local known = redis.call('HMGET', held_key, 'epoch', id)
 local epoch, record = tonumber(known[1]), known[2]
 if not epoch then
-  epoch = tonumber(ARGV[3])
-  if not epoch then
+  if ARGV[3] == '' then
     return {UNVERIFIED, now}
   end
-  redis.call('HSET', held_key, 'epoch', ARGV[3])
+  local word = tonumber(ARGV[3]) and ARGV[3] or since(ARGV[3], now)
+  epoch = tonumber(word)
+  redis.call('HSET', held_key, 'epoch', word)
 end
 if record and string.sub(record, 1, 1) == ENDED then
   return {OVER, now}
@@ -103,7 +105,11 @@ for i = 1, count do
   if not fit[i] then
     wait = SLOT_WAIT_US
     if bucket.window > 0 then
-      wait = math.max(1, math.ceil((takes[i] + holds[i] - free) * bucket.window / bucket.amount))
+      local needed = takes[i] + holds[i]
+      if needed + bucket.reserved > bucket.burst + tolerance(bucket.burst) then
+        needed = math.max(needed, bucket.burst)
+      end
+      wait = math.max(1, math.ceil((needed - free) * bucket.window / bucket.amount))
     end
   end
   local place = 4 * i

@@ -4,7 +4,8 @@
 local LAYOUT = '<dddddd'       -- level, reserved, at, amount, window, burst
 local PROMISE = '<dc32'        -- what a request holds of a bucket, and the bucket's name
 local PROMISE_BYTES = 40
-local HELD, ENDED = 'h', 't'   -- first byte of what is kept of a usage id
+local HELD, RUNNING, ENDED = 'h', 'r', 't'   -- first byte of what is kept of a usage id
+local CHARGED, CHARGED_BYTES = '<d', 8       -- of one that was charged while it runs: how much, before its promises
 local TOLERANCE, TOLERANCE_SHARE = 0.000000001, 0.00000000000001
 local SLOT_WAIT_US = 1000000
 local SPARE_MS, LIFE_MAX_MS = 1000, 1000000000000000
@@ -13,6 +14,12 @@ local keeps_for_ever = false   -- with a made-up time, as tests give, the server
 local function server_time()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
+end
+
+-- Since when a server remembers, by the key that says so; since now where it is missing.
+local function since(key, now)
+  redis.call('SET', key, string.format('%.0f', now), 'NX')
+  return redis.call('GET', key)
 end
 
 local function tolerance(burst)
@@ -49,19 +56,41 @@ local function write(key, bucket)
   end
 end
 
--- What a request held gives way to what it used; nil is all that it held.
+local function is_held(record)
+  if not record then
+    return false
+  end
+  local state = string.sub(record, 1, 1)
+  return state == HELD or state == RUNNING
+end
+
+-- Where the promises of a record begin, and what was charged of its request already.
+local function begun(record)
+  if string.sub(record, 1, 1) == RUNNING then
+    return 2 + CHARGED_BYTES, (struct.unpack(CHARGED, record, 2))
+  end
+  return 2, 0
+end
+
+-- A reservation gives way to what was used.
+local function debit(key, bucket, hold, used)
+  bucket.reserved = math.max(0, bucket.reserved - hold)
+  if bucket.window > 0 then
+    bucket.level = bucket.level - used
+  end
+  write(key, bucket)
+end
+
+-- What a request held gives way to what it used in all; nil is all that it held.
 local function charge(prefix, record, now, used)
-  for place = 2, #record, PROMISE_BYTES do
+  local first, charged = begun(record)
+  for place = first, #record, PROMISE_BYTES do
     local hold, name = struct.unpack(PROMISE, record, place)
     local value = redis.call('GET', prefix .. name)
     if value then
       local bucket = parsed(value)
       refill(bucket, now)
-      bucket.reserved = math.max(0, bucket.reserved - hold)
-      if bucket.window > 0 then
-        bucket.level = bucket.level - (used or hold)
-      end
-      write(prefix .. name, bucket)
+      debit(prefix .. name, bucket, hold, used and math.max(0, used - charged) or hold)
     end
   end
 end

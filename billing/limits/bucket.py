@@ -51,7 +51,8 @@ class Bucket(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True):
     """What a bucket answers: whether the ask fits, and what is left afterwards.
 
-    ``reset_us`` until all of it is there again, ``wait_us`` until the ask fits: both if what is reserved now is used.
+    ``reset_us`` until all of it is there again, if what is reserved now is used in full. ``wait_us`` until the ask fits:
+    exact, or ``reset_us`` where only the end of what is reserved can make room.
     """
 
     fits: bool
@@ -92,7 +93,9 @@ def opened(ask: Ask, now_us: int, epoch_us: int) -> Bucket:
     """The bucket of a limit of which the store holds nothing.
 
     Full for a limit that is younger than what the store remembers; else only what has refilled since, because what was
-    used before was forgotten.
+    used before was forgotten. So a limit that was made before any gateway had reached a new store begins empty too: a
+    store that never held anything and one that lost everything look alike, and taking the second for the first would
+    admit a limit twice. A limit made while gateways run begins full.
     """
     level = ask.burst
     if ask.window_us > 0 and ask.created_us < epoch_us:
@@ -130,7 +133,7 @@ def taken(bucket: Bucket, ask: Ask) -> Bucket:
 
 
 def charged(bucket: Bucket, hold: float, used: float) -> Bucket:
-    """The bucket, refilled to now, after a request ended: its reservation gives way to what it used."""
+    """The bucket, refilled to now, after a request ended or went on: its reservation gives way to what it used."""
     level = bucket.level - used if bucket.window_us > 0 else bucket.level
     return msgspec.structs.replace(bucket, level=level, reserved=max(0.0, bucket.reserved - hold))
 
@@ -142,8 +145,22 @@ def verdict(bucket: Bucket, ask: Ask, *, does_fit: bool) -> Verdict:
     reset_us = 0 if ask.window_us == 0 else max(0, _refill_us(bucket.burst - free, bucket))
     if does_fit:
         return Verdict(True, remaining, reset_us, 0)
-    wait_us = SLOT_WAIT_US if ask.window_us == 0 else max(1, _refill_us(ask.take + ask.hold - free, bucket))
-    return Verdict(False, remaining, reset_us, wait_us)
+    return Verdict(False, remaining, reset_us, _wait_us(bucket, ask, free))
+
+
+def _wait_us(bucket: Bucket, ask: Ask, free: float) -> int:
+    """How long until a refused ask fits.
+
+    Exact where it fits beside what is reserved, once the level has refilled: whatever becomes of the reservations. Where
+    it does not, only their end makes room, and nobody knows when that is: then as long as it takes to refill all, as if
+    what is reserved were charged in full now.
+    """
+    if ask.window_us == 0:
+        return SLOT_WAIT_US
+    needed = ask.take + ask.hold
+    if needed + bucket.reserved > bucket.burst + tolerance(bucket.burst):
+        needed = max(needed, bucket.burst)
+    return max(1, _refill_us(needed - free, bucket))
 
 
 def counting(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> Sequence[Limit]:

@@ -6,23 +6,36 @@ All keys of a tenant carry one hash tag, so that a script finds them on one node
     {<tenant hex>}:held          usage id → what it holds; ``epoch`` → since when the tenant's buckets are remembered
     {<tenant hex>}:leases        usage id → when its lease ends
     billing:epoch                since when this store remembers anything
+    billing:epoch:{<number>}     on a cluster, since when one slot does: servers lose their memory one by one
+
+A tenant of whom nothing is held gets the epoch of the server beside it. On a cluster that is the marker of its slot,
+which goes where the slot goes; no marker means that the slot began to remember now. Gateways mark all slots when they
+have reached a server, within a minute, so that a tenant that is new begins as on a single server.
 """
 
 import asyncio
+import itertools
 import struct
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
 from uuid import UUID
 
 from billing.errors import Unavailable
-from billing.infra.valkey import Part, Script, ValkeyError
+from billing.infra import valkey
+from billing.infra.valkey import SLOTS, Part, Script, ValkeyError, slot_of
 from billing.limits.bucket import Ask, Verdict
+from billing.limits.live import Usage
 from billing.limits.outbox import Kind, Post
-from billing.limits.ports import Epoch
+from billing.limits.ports import Epoch, NotExecuted
 from billing.limits.twin import Decision, State
 
 EPOCH_KEY = b"billing:epoch"
+MARKERS_MAX = 256
+"""Slots that are marked at once, about once a second: all within 64 s."""
+PAUSE_S = 0.02
 _HEAD = 2
 """Words of a reply before its verdicts."""
 _VERDICT = 4
@@ -35,6 +48,11 @@ class Transport(Protocol):
     @property
     def connected(self) -> bool:
         """Whether the server takes calls."""
+        ...
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys lie on several servers."""
         ...
 
     def call(self, *parts: Part, key: bytes | None = None) -> "asyncio.Future[Any]":
@@ -52,6 +70,7 @@ def _source(*names: str) -> Script:
 
 ADMIT = _source("bucket.lua", "admit.lua")
 SETTLE = _source("bucket.lua", "settle.lua")
+RENEW = _source("bucket.lua", "renew.lua")
 EPOCH = _source("epoch.lua")
 
 
@@ -60,6 +79,7 @@ class LimitCache:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._unmarked: deque[int] = deque()
 
     def __repr__(self) -> str:
         return f"<LimitCache {self._transport!r}>"
@@ -76,21 +96,22 @@ class LimitCache:
         asks: Sequence[Ask],
         *,
         lease_us: int,
-        epoch_us: int | None,
+        is_checked: bool,
         ends_max: int,
         grace_us: int,
     ) -> Decision:
-        """All asks or none, in one script; raises ``Unavailable``, after which the outcome is unknown."""
-        head: list[Part] = [request_id.bytes, lease_us, epoch_us or b"", b"", ends_max, grace_us]
+        """All asks or none, in one script; raises ``NotExecuted``, or ``Unavailable`` if the outcome is unknown."""
+        marker = self._marker(tenant_id) if is_checked else b""
+        head: list[Part] = [request_id.bytes, lease_us, marker, b"", ends_max, grace_us]
         try:
             return _decision(await self._transport.script(ADMIT, *_admission(tenant_id, head, asks)))
-        except ValkeyError as fault:
-            raise Unavailable(f"Valkey refuses: {fault}") from fault
+        except (valkey.NotExecuted, ValkeyError) as fault:
+            raise _translated(fault) from fault
 
-    def send(self, post: Post, epoch_us: int, done: Callable[[bool], None]) -> None:
-        """Send a post without waiting; ``done`` is told once whether it was taken. A grant may carry the epoch."""
+    def send(self, post: Post, done: Callable[[bool], None]) -> None:
+        """Send a post without waiting; ``done`` is told once whether it was taken."""
         if post.kind is Kind.GRANT:
-            head: list[Part] = [post.id, post.lease_us, epoch_us, b"force", 0, 0]
+            head: list[Part] = [post.id, post.lease_us, self._marker(post.tenant_id), b"force", 0, 0]
             answer = self._transport.script(ADMIT, *_admission(post.tenant_id, head, post.asks))
         else:
             used: Part = b"" if post.used is None else post.used
@@ -99,21 +120,65 @@ class LimitCache:
             answer = self._transport.script(SETTLE, _tenant_keys(post.tenant_id), words)
         answer.add_done_callback(lambda reply: done(_is_taken(post.kind, reply)))
 
-    def renew(self, tenant_id: UUID, request_ids: Sequence[UUID], ends_us: int) -> Awaitable[int]:
-        """Let leases end later, never sooner; sent at once, the answer is how many were still held.
+    def renew(self, tenant_id: UUID, usages: Sequence[Usage], lease_us: int) -> Awaitable[int]:
+        """Let leases end later, never sooner, and charge what was used so far; the answer is how many were still held.
 
-        Ids that are not held stay so: a lease that has ended is announced again, not renewed.
+        Sent at once. Ids that are not held stay so: a lease that has ended is announced again, not renewed.
         """
-        leases = _tenant_keys(tenant_id)[1]
-        words: list[Part] = [b"ZADD", leases, b"XX", b"GT", b"CH"]
-        for request_id in request_ids:
-            words += (ends_us, request_id.bytes)
-        return _answer(self._transport.call(*words, key=leases))
+        words: list[Part] = [lease_us, b""]
+        for usage_id, used in usages:
+            words += (usage_id.bytes, b"" if used is None else used)
+        return _answer(self._transport.script(RENEW, _tenant_keys(tenant_id), words))
 
     async def epoch(self) -> Epoch:
-        """Since when the store remembers; begun now when it remembers nothing. Raises ``Unavailable``."""
+        """Since when the store remembers; begun now when it remembers nothing. Raises ``Unavailable``.
+
+        On a cluster the slots get their own markers meanwhile, a few each time.
+        """
+        if self._transport.is_cluster:
+            for _ in range(min(MARKERS_MAX, len(self._unmarked))):
+                self._mark(self._unmarked.popleft())
         epoch_us, now_us = await _answer(self._transport.script(EPOCH, [EPOCH_KEY], []))
         return Epoch(int(epoch_us), int(now_us))
+
+    def returned(self) -> None:
+        """A server was reached: whatever slots it may have lost are marked again."""
+        if self._transport.is_cluster:
+            self._unmarked = deque(range(SLOTS))
+
+    async def pause(self) -> None:
+        """Let answers come for a moment."""
+        await asyncio.sleep(PAUSE_S)
+
+    def _mark(self, slot: int) -> None:
+        def answered(reply: "asyncio.Future[Any]") -> None:
+            if reply.cancelled() or reply.exception() is not None:
+                self._unmarked.append(slot)  # its server is away, or has not found its cluster again
+
+        self._transport.script(EPOCH, [marker_of(slot)], []).add_done_callback(answered)
+
+    def _marker(self, tenant_id: UUID) -> bytes:
+        """The key that tells since when what lies beside a tenant is remembered."""
+        if not self._transport.is_cluster:
+            return EPOCH_KEY
+        return marker_of(slot_of(tenant_id.hex.encode()))
+
+
+def marker_of(slot: int) -> bytes:
+    """The key of a cluster's slot that tells since when the slot is remembered; it lies in that slot."""
+    return b"%s:{%s}" % (EPOCH_KEY, _tags()[slot])
+
+
+@cache
+def _tags() -> tuple[bytes, ...]:
+    """For each slot the smallest number that falls into it, in words: always the same."""
+    tags: dict[int, bytes] = {}
+    for number in itertools.count():
+        tag = b"%d" % number
+        tags.setdefault(slot_of(tag), tag)
+        if len(tags) == SLOTS:
+            return tuple(tags[slot] for slot in range(SLOTS))
+    raise AssertionError("numbers have no end")
 
 
 def _tenant_keys(tenant_id: UUID) -> list[bytes]:
@@ -149,6 +214,13 @@ def _is_taken(kind: Kind, reply: "asyncio.Future[Any]") -> bool:
     return kind is not Kind.GRANT or State(reply.result()[0]) in {State.ADMITTED, State.ENDED}
 
 
+def _translated(fault: BaseException) -> BaseException:
+    """A fault of the transport in the words of admission; what is none of these stays as it is."""
+    if isinstance(fault, valkey.NotExecuted):
+        return NotExecuted(str(fault))
+    return Unavailable(f"Valkey refuses: {fault}") if isinstance(fault, ValkeyError) else fault
+
+
 def _answer(reply: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
     """The same reply, in which an error of the server's is ``Unavailable``; it need not be awaited."""
     answer: asyncio.Future[Any] = reply.get_loop().create_future()
@@ -163,5 +235,5 @@ def _copy(reply: "asyncio.Future[Any]", answer: "asyncio.Future[Any]") -> None:
     if fault is None:
         answer.set_result(reply.result())
         return
-    answer.set_exception(Unavailable(f"Valkey refuses: {fault}") if isinstance(fault, ValkeyError) else fault)
+    answer.set_exception(_translated(fault))
     answer.exception()  # taken note of: who sends and forgets leaves no line in the log

@@ -4,7 +4,7 @@ The share is the limit divided by the most workers there may be, so all of them 
 admitted so is owed to the store, less what has refilled since.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import msgspec
@@ -52,13 +52,24 @@ class Fallback:
             self._users.update(users)
         return decision
 
-    def settle(self, request_id: UUID, tokens_used: int | None, now_us: int) -> None:
-        """Charge what a request used, None for all that was reserved for it."""
-        self._twin.settle(request_id.bytes, tokens_used, now_us)
+    def settle(
+        self, request_id: UUID, tokens_used: int | None, now_us: int, *, is_told: bool = False
+    ) -> None:
+        """Charge what a request used, None for all that was reserved for it.
 
-    def hand_over(self, request_id: UUID, now_us: int) -> None:
-        """Forget what a running request holds: the store holds it from now on."""
-        self._twin.settle(request_id.bytes, None, now_us, is_released=True)
+        ``is_told``: the store held it meanwhile and is told of its end, so it is not owed. Until then it was held here as
+        well, and its use counts here as well: an outage that comes in between hands out no more than what is left.
+        """
+        before = self._missing(self._twin.held(request_id.bytes), now_us) if is_told else {}
+        self._twin.settle(request_id.bytes, tokens_used, now_us)
+        for name, after in self._missing(before, now_us).items():
+            told = self._still_told(name, self._twin.buckets[name], now_us)
+            self._told[name] = (told + after - before[name], now_us)
+
+    def _missing(self, names: Iterable[str], now_us: int) -> dict[str, float]:
+        """What was used and has not refilled, of those that refill."""
+        present = {name: refilled(self._twin.buckets[name], now_us) for name in names}
+        return {name: each.burst - each.level for name, each in present.items() if each.window_us > 0}
 
     def owed(self, now_us: int) -> list[Debt]:
         """What was used of each limit, has not refilled since, and was not told before; it counts as told now."""

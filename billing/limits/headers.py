@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from billing.clock import MICROSECONDS_PER_SECOND
 from billing.limits.bucket import Verdict
 from billing.limits.limit import Limit, Meter
 
@@ -20,7 +21,9 @@ _NAMES = {
 def headers(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> Headers:
     """Limit, what remains and when all is there again, of the tightest enforced limit of each meter.
 
-    The tightest is the one of which the smallest share remains. Nobody is told of a limit that only counts.
+    The tightest is the one of which the smallest share remains. Nobody is told of a limit that only counts. Where a
+    burst holds more than a window's amount, no more than the amount is told to remain, and it is there again that much
+    sooner: clients read what remains as a part of the limit.
     """
     tightest: dict[Meter, tuple[float, Limit, Verdict]] = {}
     for limit, verdict in zip(limits, verdicts, strict=True):
@@ -32,9 +35,18 @@ def headers(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> Headers:
     for meter, names in _NAMES.items():
         if meter in tightest:
             _, limit, verdict = tightest[meter]
-            values = (b"%d" % limit.amount, b"%d" % verdict.remaining, duration(verdict.reset_us))
+            remaining = min(verdict.remaining, limit.amount)
+            values = (b"%d" % limit.amount, b"%d" % remaining, duration(_reset_us(limit, verdict)))
             lines += zip(names, values, strict=True)
     return lines
+
+
+def _reset_us(limit: Limit, verdict: Verdict) -> int:
+    """How long until a whole amount remains, or the burst if that is less."""
+    beyond = limit.capacity - limit.amount
+    if beyond <= 0 or limit.window_s is None:
+        return verdict.reset_us
+    return max(0, verdict.reset_us - beyond * limit.window_s * MICROSECONDS_PER_SECOND // limit.amount)
 
 
 def duration(microseconds: int) -> bytes:

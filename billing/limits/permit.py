@@ -36,3 +36,8 @@ class Place(StrEnum):
     WORKER = "worker"
     UNCLEAR = "unclear"
     """This worker, and perhaps the store too: its answer did not come."""
+
+    @property
+    def is_store(self) -> bool:
+        """Whether the store holds, and its lease is to be renewed."""
+        return self is Place.STORE or self is Place.ANNOUNCED  # members are hashed slowly

@@ -6,7 +6,9 @@ from uuid import UUID
 
 import msgspec
 
+from billing.errors import Unavailable
 from billing.limits.bucket import Ask
+from billing.limits.live import Usage
 from billing.limits.outbox import Post
 from billing.limits.twin import Decision
 
@@ -18,8 +20,15 @@ class Epoch(msgspec.Struct, frozen=True):
     now_us: int
 
 
+class NotExecuted(Unavailable):
+    """The store has done nothing of what it was asked: the question never left, or was refused before anything else."""
+
+
 class Store(Protocol):
-    """What holds the buckets of all gateways. Raises ``Unavailable`` within ``timeout_s``; the outcome is unknown then."""
+    """What holds the buckets of all gateways.
+
+    Raises ``Unavailable`` within ``timeout_s``: ``NotExecuted`` where nothing was done, else the outcome is unknown.
+    """
 
     @property
     def connected(self) -> bool:
@@ -33,21 +42,32 @@ class Store(Protocol):
         asks: Sequence[Ask],
         *,
         lease_us: int,
-        epoch_us: int | None,
+        is_checked: bool,
         ends_max: int,
         grace_us: int,
     ) -> Decision:
-        """All asks or none."""
+        """All asks or none; of a tenant that it does not know only if its epoch was looked at (``is_checked``)."""
         ...
 
-    def send(self, post: Post, epoch_us: int, done: Callable[[bool], None]) -> None:
+    def send(self, post: Post, done: Callable[[bool], None]) -> None:
         """Send without waiting; ``done`` is told once, later, whether the store has taken it."""
         ...
 
-    def renew(self, tenant_id: UUID, request_ids: Sequence[UUID], ends_us: int) -> Awaitable[int]:
-        """Let leases end later; sent at once, the answer is how many were still held."""
+    def renew(self, tenant_id: UUID, usages: Sequence[Usage], lease_us: int) -> Awaitable[int]:
+        """Let leases last another ``lease_us`` and charge what was used so far; sent at once.
+
+        The answer is how many were still held.
+        """
         ...
 
     async def epoch(self) -> Epoch:
         """Since when it remembers; begun now when it remembers nothing."""
+        ...
+
+    def returned(self) -> None:
+        """One of its servers was reached, for the first time or again: it may have lost its memory."""
+        ...
+
+    async def pause(self) -> None:
+        """Let answers come for a moment."""
         ...

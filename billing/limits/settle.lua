@@ -16,8 +16,8 @@ keeps_for_ever = now ~= nil
 now = now or server_time()
 
 local record = redis.call('HGET', held_key, id)
-local is_held = record and string.sub(record, 1, 1) == HELD
-if is_held then
+local was_held = is_held(record)
+if was_held then
   local used = tonumber(ARGV[2])
   if is_released then
     used = 0
@@ -31,4 +31,4 @@ elseif record then
   redis.call('HDEL', held_key, id)
   redis.call('ZREM', leases_key, id)
 end
-return is_held and 1 or 0
+return was_held and 1 or 0

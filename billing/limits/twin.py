@@ -43,10 +43,11 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class _Lease(msgspec.Struct, frozen=True):
-    """What a usage id holds of which buckets; None once it has ended."""
+    """What a usage id holds of which buckets, None once it has ended; what was charged of it while it ran."""
 
     holds: tuple[tuple[str, float], ...] | None
     ends_us: int
+    charged: float = 0.0
 
 
 class Twin:
@@ -63,6 +64,11 @@ class Twin:
     def __contains__(self, usage_id: bytes) -> bool:
         lease = self._leases.get(usage_id)
         return lease is not None and lease.holds is not None
+
+    def held(self, usage_id: bytes) -> list[str]:
+        """Names of the buckets in which a usage id holds something."""
+        lease = self._leases.get(usage_id)
+        return [name for name, _ in (lease.holds or ())] if lease is not None else []
 
     def admit(
         self,
@@ -109,11 +115,24 @@ class Twin:
     ) -> bool:
         """End a request: charge what it used, None for all it held; whether it was held. A release charges nothing."""
         lease = self._leases.pop(usage_id, None)
-        holds = lease.holds if lease is not None else None
-        self._charge(holds or (), now_us, 0.0 if is_released else used)
+        if lease is not None:
+            self._charge(lease, now_us, 0.0 if is_released else used)
         if memory_us > 0:
             self._leases[usage_id] = _Lease(None, now_us + memory_us)
-        return holds is not None
+        return lease is not None and lease.holds is not None
+
+    def renew(self, usages: Sequence[tuple[bytes, float | None]], now_us: int, *, lease_us: int) -> int:
+        """Let leases last on, and charge what was used so far, if that is told; how many were still held."""
+        count = 0
+        for usage_id, used in usages:
+            lease = self._leases.get(usage_id)
+            if lease is not None and lease.holds is not None:
+                count += 1
+                if used is not None and used > lease.charged:
+                    lease = self._charge_running(lease, lease.holds, now_us, used)
+                ends_us = max(lease.ends_us, now_us + lease_us)
+                self._leases[usage_id] = msgspec.structs.replace(lease, ends_us=ends_us)
+        return count
 
     def _present(self, ask: Ask, now_us: int, epoch_us: int, grace_us: int) -> Bucket:
         bucket = self.buckets.get(ask.bucket)
@@ -146,9 +165,22 @@ class Twin:
             return
         over = sorted((lease.ends_us, id_) for id_, lease in self._leases.items() if lease.ends_us <= now_us)
         for _, usage_id in over[:ends_max]:
-            self._charge(self._leases.pop(usage_id).holds or (), now_us, None)
+            self._charge(self._leases.pop(usage_id), now_us, None)
 
-    def _charge(self, holds: Sequence[tuple[str, float]], now_us: int, used: float | None) -> None:
-        for name, hold in holds:
+    def _charge(self, lease: _Lease, now_us: int, used: float | None) -> None:
+        for name, hold in lease.holds or ():
             if (bucket := self.buckets.get(name)) is not None:
-                self.buckets[name] = charged(refilled(bucket, now_us), hold, hold if used is None else used)
+                more = hold if used is None else max(0.0, used - lease.charged)
+                self.buckets[name] = charged(refilled(bucket, now_us), hold, more)
+
+    def _charge_running(
+        self, lease: _Lease, holds: Sequence[tuple[str, float]], now_us: int, used: float
+    ) -> _Lease:
+        more, kept = used - lease.charged, []
+        for name, hold in holds:
+            bucket, part = self.buckets.get(name), 0.0
+            if bucket is not None and bucket.window_us > 0:
+                part = min(hold, more)
+                self.buckets[name] = charged(refilled(bucket, now_us), part, more)
+            kept.append((name, hold - part))
+        return _Lease(tuple(kept), lease.ends_us, used)

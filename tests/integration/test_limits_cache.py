@@ -8,13 +8,25 @@ import msgspec
 import pytest
 
 from billing.errors import LimitReached
+from billing.infra.system import monotonic_us, now_us
 from billing.limits.admission import RETURN_GRACE_US, Admission, Permit
 from billing.limits.bucket import asks_of
 from billing.limits.cache import LimitCache
 from billing.limits.limit import Enforce, Meter
 from billing.settings import LimitsSettings
 from tests.integration.valkey_kit import cluster, connected
-from tests.limits_kit import Scripts, admitted, count, fresh_tenant, gateway, gateways, limit, new_id, settled
+from tests.limits_kit import (
+    PATIENT,
+    Scripts,
+    admitted,
+    count,
+    fresh_tenant,
+    gateway,
+    gateways,
+    limit,
+    new_id,
+    settled,
+)
 
 NOBODY = UUID(int=1)
 BRIEF_LEASE = LimitsSettings(timeout_s=2.0, lease_s=0.3, renewal_interval_s=0.1)
@@ -125,9 +137,9 @@ async def test_an_admission_repeated_under_its_id_takes_nothing(valkey_url: str)
     limits = [limit(tenant), limit(tenant, Meter.TOKENS, 100), limit(tenant, Meter.CONCURRENCY, 1)]
     async with connected(valkey_url, timeout_s=2.0) as valkey:
         store, request_id = LimitCache(valkey), new_id()
-        epoch = await store.epoch()
+        await store.epoch()
         answers = [
-            await store.admit(tenant, request_id, asks_of(limits, 60), lease_us=10**7, epoch_us=epoch.epoch_us,
+            await store.admit(tenant, request_id, asks_of(limits, 60), lease_us=10**7, is_checked=True,
                               ends_max=0, grace_us=0)
             for _ in range(3)
         ]  # fmt: skip
@@ -165,6 +177,37 @@ async def test_a_renewed_lease_lasts(valkey_url: str) -> None:
         streaming.settle(permit, 1)
         await settled(streaming)
         assert await count(other, slots, 1) == 1
+
+
+async def test_a_host_whose_clock_jumps_gets_no_longer_leases(valkey_url: str) -> None:
+    slots = [limit(fresh_tenant(), Meter.CONCURRENCY, 1)]
+    jumped_us = 0
+    scripts = Scripts(valkey_url, slots[0].tenant_id)
+    async with connected(valkey_url, timeout_s=2.0) as valkey:
+        admission = Admission(LimitCache(valkey), lambda: now_us() + jumped_us, monotonic_us, PATIENT)
+        permit = await admission.admit(new_id(), slots, 1)
+        jumped_us = 3_600_000_000
+        await admission.renew()
+        ends_us = scripts.client.zscore(scripts.keys()[2], permit.id.bytes)
+        assert isinstance(ends_us, float)
+        assert 29_000_000 < ends_us - now_us() <= 30_000_000
+    scripts.close()
+
+
+async def test_a_stream_is_charged_with_each_renewal(valkey_url: str) -> None:
+    tenant = fresh_tenant()
+    limits = [limit(tenant, Meter.TOKENS, 1_000, burst=2_000), limit(tenant, Meter.CONCURRENCY, 2)]
+    async with gateway(valkey_url, BRIEF_LEASE) as admission:
+        permit = await admission.admit(new_id(), limits, 1_500)
+        admission.progress(permit, 900)
+        await asyncio.sleep(0.1)
+        await admission.renew()
+        bucket = Scripts(valkey_url, tenant).bucket(limits[0])
+        assert (round(bucket.level), bucket.reserved) == (1_100, 600)
+        admission.settle(permit, 950)
+        await settled(admission)
+        bucket = Scripts(valkey_url, tenant).bucket(limits[0])
+        assert (round(bucket.level, -1), bucket.reserved) == (1_050, 0)
 
 
 async def test_a_lease_that_was_taken_for_over_is_announced_again(valkey_url: str) -> None:

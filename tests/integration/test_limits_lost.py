@@ -15,7 +15,7 @@ from billing.limits.cache import LimitCache
 from billing.limits.limit import Enforce, Limit, Meter, OnFailure
 from billing.settings import LimitsSettings
 from tests.integration.valkey_kit import ValkeyServer, connected, eventually
-from tests.limits_kit import PATIENT, count, fresh_tenant, gateway, gateways, limit, new_id, settled
+from tests.limits_kit import PATIENT, answer, count, fresh_tenant, gateway, gateways, limit, new_id, settled
 
 QUICK = LimitsSettings(timeout_s=0.25, replicas_max=5)
 AT_ONCE_S = 0.1
@@ -264,3 +264,50 @@ async def test_nothing_is_lost_when_valkey_is_killed_under_load(server: ValkeySe
                 await settled(each)
         assert [each.live for each in admissions] == [0, 0]
         assert await count(admissions[0], slots, 25) == 20
+
+
+async def test_a_full_valkey_is_sent_nothing_to_undo(server: ValkeyServer) -> None:
+    limits = [limit(fresh_tenant(), Meter.CONCURRENCY, 100)]
+    async with gateway(server.url) as admission:
+        permit = await admission.admit(new_id(), limits, 1)
+        server.ask("CONFIG", "SET", "maxmemory", 1)
+        for _ in range(20):
+            assert isinstance(await answer(admission, limits), LimitsUnavailable)
+        assert admission.unsent == 0
+        assert (admission.counts["store", "refused"], admission.counts["store", "unanswered"]) == (20, 0)
+        server.ask("CONFIG", "SET", "maxmemory", 0)
+        assert await count(admission, limits, 105) == 99
+        admission.settle(permit, 1)
+        await settled(admission)
+
+
+async def test_what_is_left_over_from_an_outage_leaves_room_for_admissions(server: ValkeyServer) -> None:
+    limits = [limit(fresh_tenant(), Meter.CONCURRENCY, 1_000)]
+    settings = LimitsSettings(timeout_s=2.0, queue_max=1_000)
+    async with gateway(server.url, settings) as admission:
+        permits = [await admission.admit(new_id(), limits, 1) for _ in range(1_000)]
+        server.kill()
+        await eventually(lambda: not admission.connected, 3.0)
+        for permit in permits:
+            admission.settle(permit, 1)
+        assert admission.unsent == 1_000
+        server.start()
+        await eventually(lambda: admission.connected, 3.0)
+        await admission.renew()
+        assert await count(admission, [limit(fresh_tenant())], 5) == 5
+        await settled(admission, 5.0)
+        assert await count(admission, limits, 1_001) == 1_000
+
+
+async def test_a_worker_that_ends_waits_for_what_had_to_be_sent_twice(server: ValkeyServer) -> None:
+    limits = [limit(fresh_tenant(), Meter.CONCURRENCY, 1)]
+    async with gateway(server.url) as ending, gateway(server.url) as other:
+        permit = await ending.admit(new_id(), limits, 1)
+        server.kill()
+        await eventually(lambda: not ending.connected, 3.0)
+        ending.settle(permit, 1)
+        server.start()  # which has forgotten the scripts
+        await eventually(lambda: ending.connected and other.connected, 3.0)
+        await ending.finish()
+        assert ending.unsent == 0
+        assert await count(other, limits, 2) == 1

@@ -123,6 +123,7 @@ def test_a_changed_limit_keeps_what_was_used() -> None:
 def test_what_is_told_of_a_bucket() -> None:
     assert verdict(bucket(10.5, 4), ask(), does_fit=True) == Verdict(True, 6, 53_500_000, 0)
     assert verdict(bucket(10, 4), ask(hold=8), does_fit=False) == Verdict(False, 6, 54_000_000, 2_000_000)
+    assert verdict(bucket(60, 58), ask(hold=8), does_fit=False) == Verdict(False, 2, 58_000_000, 58_000_000)
     assert verdict(bucket(-10), ask(), does_fit=False) == Verdict(False, 0, 70_000_000, 11_000_000)
     assert verdict(bucket(3, 3, amount=3, window_us=0), ask(window_us=0), does_fit=False) == Verdict(
         False, 0, 0, SECOND_US

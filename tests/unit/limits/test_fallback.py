@@ -62,14 +62,18 @@ def test_a_bucket_that_is_full_again_is_forgotten() -> None:
     assert "0 buckets" in repr(fallback)
 
 
-def test_a_running_request_is_handed_over_without_a_charge() -> None:
-    fallback, limits = Fallback(2), [limit(TENANT, Meter.TOKENS, 200)]
+def test_what_the_store_is_told_of_is_not_owed_and_no_share_is_handed_out_twice() -> None:
+    fallback, limits = Fallback(2), [limit(TENANT, Meter.TOKENS, 200), limit(TENANT, Meter.CONCURRENCY, 4)]
     request_id = new_id()
     fallback.admit(request_id, limits, 80, 0)
-    fallback.hand_over(request_id, 0)
     assert fallback.owed(0) == []
-    fallback.settle(request_id, 80, 0)
-    assert admitted(fallback, limits, 1, bound=100) == 1
+    assert admitted(fallback, limits, 1, bound=21) == 0  # it still runs
+    fallback.settle(request_id, 60, 0, is_told=True)
+    fallback.settle(request_id, 60, 0, is_told=True)
+    assert fallback.owed(0) == []
+    assert admitted(fallback, limits, 1, bound=41) == 0
+    assert admitted(fallback, limits, 2, bound=20) == 2
+    assert fallback.owed(0) == []  # they run
 
 
 def test_beyond_so_many_limits_nothing_is_admitted_until_some_are_full_again() -> None:

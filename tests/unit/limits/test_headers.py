@@ -37,6 +37,22 @@ def test_the_tightest_is_the_one_with_the_smallest_share_left() -> None:
     assert (told[b"x-ratelimit-limit-requests"], told[b"x-ratelimit-remaining-requests"]) == (b"1000", b"50")
 
 
+@pytest.mark.parametrize(
+    ("remaining", "reset_us", "told"),
+    [(150, 60_000_000, (b"50", b"50", b"0s")), (50, 180_000_000, (b"50", b"50", b"1m0s")), (3, 236_400_000, (b"50", b"3", b"1m56.4s"))],
+)  # fmt: skip
+def test_no_more_than_the_limit_remains_whatever_a_burst_holds(
+    remaining: int, reset_us: int, told: tuple[bytes, ...]
+) -> None:
+    lines = headers([limit(TENANT, burst=150)], [left(remaining, reset_us)])
+    assert tuple(value for _, value in lines) == told
+
+
+def test_a_burst_below_the_amount_is_told_as_it_is() -> None:
+    lines = headers([limit(TENANT, burst=5)], [left(3, 2_400_000)])
+    assert [value for _, value in lines] == [b"50", b"3", b"2.4s"]
+
+
 def test_no_limits_tell_nothing() -> None:
     assert headers([], []) == []
 

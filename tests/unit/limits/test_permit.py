@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from billing.limits.permit import Permit
+from billing.limits.permit import Permit, Place
 from tests.limits_kit import limit
 
 ID = UUID(int=5)
@@ -14,3 +14,7 @@ ID = UUID(int=5)
 def test_a_permit_says_itself(is_local: bool, by: str) -> None:
     permit = Permit(ID, UUID(int=1), 70, (limit(UUID(int=1)),), [], is_local)
     assert repr(permit) == f"<Permit {ID} of 70 tokens by {by}, 1 limits>"
+
+
+def test_the_store_holds_what_it_admitted_and_what_it_was_told_of() -> None:
+    assert [place for place in Place if place.is_store] == [Place.STORE, Place.ANNOUNCED]

@@ -104,3 +104,37 @@ def test_what_is_not_there_cannot_be_charged() -> None:
     twin.buckets.clear()
     assert twin.settle(b"1", 5, NOW_US)
     assert twin.buckets == {}
+
+
+def test_what_is_charged_while_a_request_runs_is_reserved_no_more() -> None:
+    twin = Twin(NOW_US)
+    state(twin, b"1", tokens(60), slots())
+    assert twin.renew([(b"1", 25), (b"unknown", 5)], NOW_US, lease_us=LEASE_US) == 1
+    assert (twin.buckets["t"].level, twin.buckets["t"].reserved, twin.buckets["s"].reserved) == (75, 35, 1)
+    for used in (25, 10, None):
+        twin.renew([(b"1", used)], NOW_US, lease_us=LEASE_US)
+    assert twin.held(b"1") == ["t", "s"]
+    twin.settle(b"1", 40, NOW_US)
+    assert (twin.buckets["t"].level, twin.buckets["t"].reserved, twin.buckets["s"].reserved) == (60, 0, 0)
+
+
+def test_what_was_charged_is_not_refunded_and_what_exceeds_the_bound_is_a_debt() -> None:
+    twin = Twin(NOW_US)
+    for usage_id, used in ((b"1", 30), (b"2", 70)):
+        state(twin, usage_id, tokens(40))
+        twin.renew([(usage_id, used)], NOW_US, lease_us=LEASE_US)
+    twin.settle(b"1", 5, NOW_US)
+    assert (twin.buckets["t"].level, twin.buckets["t"].reserved) == (0, 0)
+    twin.settle(b"2", None, NOW_US)
+    assert twin.buckets["t"].level == 0
+
+
+def test_a_lease_lasts_from_its_renewal_and_ends_with_a_charge_of_what_is_left() -> None:
+    twin = Twin(NOW_US)
+    state(twin, b"1", tokens(40))
+    twin.renew([(b"1", 15)], NOW_US + 10, lease_us=LEASE_US)
+    twin.renew([(b"1", None)], NOW_US, lease_us=1)  # never shorter
+    state(twin, b"2", now_us=NOW_US + LEASE_US, ends_max=9)
+    assert twin.buckets["t"].reserved == 25
+    state(twin, b"2", now_us=NOW_US + 10 + LEASE_US, ends_max=9)
+    assert (twin.buckets["t"].level, twin.buckets["t"].reserved) == (75, 0)
