@@ -45,6 +45,8 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     reply_body_bytes_max: int = 64 * MIB
     hang_up_grace_s: float = 0.25
     drain_after_finish_s: float = 2.0
+    drain_after_hang_up_s: float = 600.0
+    """How long a backend whose policy is to drain may go on with a whole reply that nobody waits for."""
     progress_interval_s: float = 1.0
     tokenize_timeout_s: float = 2.0
     connections_idle_per_backend_max: int = 256

@@ -130,7 +130,7 @@ async def serve(settings: Settings, listener: socket.socket, stop: StopSignal) -
     await admission.renew()
     upstream = _upstream(gateway)
     spool = Spool.create(settings.spool_dir, new_id(), settings.spool)
-    closes = Closes()
+    closes = Closes(directory.backend_name)
     proxy = Proxy(
         directory=directory,
         upstream=upstream,

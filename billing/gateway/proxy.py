@@ -38,7 +38,7 @@ from billing.settings import GatewaySettings, LimitsSettings
 from billing.tokens import estimate
 from billing.tokens.assembler import Assembler
 from billing.tokens.dialects.routes import Route
-from billing.tokens.meter import ReplyMeter, StreamMeter
+from billing.tokens.meter import ReplyMeter
 from billing.tokens.operation import Dialect, Framing
 from billing.tokens.usage import NOTHING_USED, Count, Outcome, Provenance, TokenUsage, clamp
 
@@ -164,10 +164,9 @@ class Proxy:
 
     async def _exchange(self, work: Work, client: Client) -> None:
         """Ask the engine and relay its answer."""
-        meter = work.meter
 
         def watch(exchange: Exchange) -> None:
-            client.on_gone(lambda: self._leave(exchange, meter))
+            client.on_gone(lambda: self._leave(work, exchange))
 
         call = work.call
         head = request_head(
@@ -193,17 +192,22 @@ class Proxy:
             elif streams and work.assembler is not None:
                 await self._assemble(work, client, reply, work.assembler)
             elif streams and (call.stream or call.framing is Framing.BINARY):
-                await self._stream(work, client, reply, relay_of(call.framing, meter))
+                await self._stream(work, client, reply, relay_of(call.framing, work.meter))
             else:
                 await self._whole(work, client, reply)
         finally:
             client.on_gone(None)
             reply.close()
 
-    def _leave(self, exchange: Exchange, meter: StreamMeter) -> None:
-        """The client hung up. After a finish reason the usage is on its way and is waited for; else the engine is told."""
-        if meter.finished:
+    def _leave(self, work: Work, exchange: Exchange) -> None:
+        """The client hung up. After a finish reason the usage is on its way and is waited for; else the engine is told.
+
+        A whole reply tells its usage at its end only: a backend may be set to finish it for that.
+        """
+        if work.meter.finished:
             exchange.expire(self._settings.drain_after_finish_s)
+        elif work.drains:
+            exchange.expire(self._settings.drain_after_hang_up_s)
         else:
             exchange.hang_up(self._settings.hang_up_grace_s)
 
@@ -249,12 +253,14 @@ class Proxy:
             fault = broken
         gathering.finish(self._clock())
         outcome = stream_outcome(work.meter, gone=client.gone, complete=reply.complete)
-        if outcome is Outcome.COMPLETE or client.gone:
+        status = assembler.status()
+        if outcome is Outcome.COMPLETE and assembler.whole:
             fault = None
-        elif fault is None:
+        elif status == reply.status and fault is None:
             fault = UpstreamBroken("the engine ended its reply before it was finished")
-        ending = stream_ending(work, work.meter, reply.status, outcome, fault)
-        await self._send_whole(work, client, reply, ending, fault, assembler.body() if fault is None else b"")
+        ending = stream_ending(work, work.meter, status, outcome, fault)
+        body = assembler.body() if fault is None else b""
+        await self._send_whole(work, client, reply, ending, fault, body)
         await self._drain(reply)
 
     async def _whole(self, work: Work, client: Client, reply: Reply) -> None:
@@ -300,7 +306,7 @@ class Proxy:
         headers = self._head_of(work, reply)
         if work.assembler is not None and reply.status < STATUS_REFUSED_MIN:
             headers = [pair for pair in headers if pair[0] != b"content-type"] + JSON_HEADERS
-        await client.head(reply.status, [*headers, (b"content-length", str(len(body)).encode())])
+        await client.head(ending.status, [*headers, (b"content-length", str(len(body)).encode())])
         await client.end(body)
 
     async def _collect(self, reply: Reply) -> bytes:

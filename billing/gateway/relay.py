@@ -5,6 +5,7 @@ What ends it for the client is held back in ``terminal``: it leaves when the rec
 
 from typing import Protocol
 
+from billing.errors import UpstreamBroken
 from billing.tokens.assembler import Assembler
 from billing.tokens.meter import Edit, StreamMeter
 from billing.tokens.ndjson import NdjsonFramer
@@ -167,8 +168,10 @@ class Gathering:
         return f"<Gathering {self._meter!r} {self._assembler!r}>"
 
     def feed(self, piece: bytes, now_us: int) -> int:
-        """Take the next piece in; how many bytes are held."""
+        """Take the next piece in; how many bytes are held. Raises ``UpstreamBroken`` for an event that is too long."""
         for event in self._framer.feed(piece):
+            if isinstance(event, Unframed):
+                raise UpstreamBroken("an event of the engine's stream is too long")
             self._take(event, now_us)
         return self._assembler.size() + len(self._framer.tail)
 

@@ -21,6 +21,10 @@ from billing.tokens.meter import StreamMeter
 
 IDENTITY = b"identity"
 NAMES_SHOWN_MAX = 20
+STREAM_AND_ASSEMBLE = "stream_and_assemble"
+"""The policy of a backend whose whole replies are counted while they are made (``fleet.backend.OnHangUp``)."""
+DRAIN = "drain"
+"""That of one whose whole replies are let finish."""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -46,6 +50,11 @@ class Work(msgspec.Struct, frozen=True):
     def tokens_bound(self, output_tokens: int) -> int:
         """The most tokens that the request is expected to use; ``output_tokens`` for one that does not say."""
         return estimate.input_tokens(self.call.prompt_bytes()) + self.call.output_bound(output_tokens)
+
+    @property
+    def drains(self) -> bool:
+        """Whether the reply is let finish, and counted, though its client has left."""
+        return not self.call.stream and self.assembler is None and self.target.backend.on_hang_up == DRAIN
 
     def opened(self) -> Opened:
         """The open entry."""
@@ -80,7 +89,8 @@ def decide(directory: Directory, request: Request, caller: Caller, route: Route)
     target = choose(_serving(directory, model, call), request.id, model.name)
     engine = engine_of(target.backend.engine)
     call.check(engine)
-    assembler = None if call.stream else call.assembler(engine)
+    always = target.backend.on_hang_up == STREAM_AND_ASSEMBLE
+    assembler = None if call.stream else call.assembler(engine, always=always)
     stream = call.stream or assembler is not None
     return Work(
         request=request,

@@ -5,7 +5,8 @@ by an environment variable before it is imported), so whoever answers ``/metrics
 holds the lock of its folder for as long as it lives: what an earlier run left is neither shown nor kept, while files of
 a child that died within the run stay, so that no counter ever falls.
 
-No label names a tenant, a key or a model: what a caller could make up would grow without end, and shows who buys what.
+No label names a tenant or a key, which would show who buys what, nor anything that a caller could make up, which would
+grow without end. Models and backends are an operator's own names, and only so many of them have labels.
 """
 
 import asyncio
@@ -37,6 +38,8 @@ _SUFFIX = ".run"
 _UNFINISHED = "making-"
 
 SECONDS_TO_FIRST_TOKEN = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 30.0, 60.0)
+SECONDS_A_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.5, 1.0, 2.5)
+SECONDS_OF_OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.05, 0.2, 1.0)
 SECONDS_OF_A_REQUEST = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 
@@ -57,6 +60,8 @@ class BatchHistogram(Histogram):
         if counts:
             self._sum.inc(total)
 
+
+_SERVED_BY = ("model", "backend")
 
 # None of them is registered: each process writes to its files, and the registry of an answer reads those.
 REQUESTS = Counter(
@@ -82,8 +87,37 @@ TOKENS = Counter(
 )
 TIME_TO_FIRST_TOKEN = BatchHistogram(
     "billing_time_to_first_token_seconds",
-    "From a request's arrival to the first generated token.",
+    "From a request's arrival to the first generated token, of streams.",
+    _SERVED_BY,
     buckets=SECONDS_TO_FIRST_TOKEN,
+    registry=None,
+)
+TIME_TO_FIRST_ANSWER_TOKEN = BatchHistogram(
+    "billing_time_to_first_answer_token_seconds",
+    "From a request's arrival to the first token after any reasoning, of streams.",
+    _SERVED_BY,
+    buckets=SECONDS_TO_FIRST_TOKEN,
+    registry=None,
+)
+TIME_PER_OUTPUT_TOKEN = BatchHistogram(
+    "billing_time_per_output_token_seconds",
+    "(last token - first token) / (tokens - 1) of a stream.",
+    _SERVED_BY,
+    buckets=SECONDS_A_TOKEN,
+    registry=None,
+)
+CHUNK_GAP = BatchHistogram(
+    "billing_chunk_gap_max_seconds",
+    "The longest time between two chunks of a stream; a chunk may hold several tokens.",
+    _SERVED_BY,
+    buckets=SECONDS_TO_FIRST_TOKEN,
+    registry=None,
+)
+GATEWAY_OVERHEAD = BatchHistogram(
+    "billing_gateway_overhead_seconds",
+    "From a request's arrival to its leaving for the engine: parsing, limits, the open entry.",
+    _SERVED_BY,
+    buckets=SECONDS_OF_OVERHEAD,
     registry=None,
 )
 REQUEST_DURATION = BatchHistogram(

@@ -2,6 +2,9 @@
 
 from abc import ABC, abstractmethod
 
+STATUS_OK = 200
+STATUS_ENGINE_ERROR = 500
+
 
 class Assembler(ABC):
     """Takes the events of one stream and becomes the reply that the engine would have sent whole.
@@ -18,6 +21,15 @@ class Assembler(ABC):
     @abstractmethod
     def size(self) -> int:
         """Bytes held so far."""
+
+    @abstractmethod
+    def status(self) -> int:
+        """The status to answer with: 200, or that of the error which ended the stream."""
+
+    @property
+    @abstractmethod
+    def whole(self) -> bool:
+        """Whether all that was asked for has come; without that the reply is broken off."""
 
     @abstractmethod
     def body(self) -> bytes:

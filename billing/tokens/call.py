@@ -97,6 +97,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, metaclass=CallMeta):
         """What the request itself says it uses where no reply holds tokens: characters to speak, images to make."""
         return {}
 
-    def assembler(self, engine: Engine) -> "Assembler | None":  # noqa: ARG002 - most replies need none
-        """What makes the whole reply out of a stream, where only a stream is counted; None for a call that is not so asked."""
+    def assembler(self, engine: Engine, *, always: bool = False) -> "Assembler | None":  # noqa: ARG002 - most replies need none
+        """What makes the whole reply out of a stream, where only a stream is counted; with ``always`` wherever that can be.
+
+        None for a call that is not so asked: the client wants the stream, or the engine sends none.
+        """
         return None

@@ -124,7 +124,7 @@ def weakest(usage: TokenUsage) -> Provenance | None:
 
     This one word stands in the rollup, because a plan's ``billable`` rule selects on it (billing-rules.md §5).
     """
-    if (usage.input.value is None or usage.output.value is None) and not usage.parts.keys() & BESIDE:
+    if (usage.input.value is None or usage.output.value is None) and not _stands_alone(usage):
         return None
     known = (
         usage.input,
@@ -135,6 +135,13 @@ def weakest(usage: TokenUsage) -> Provenance | None:
         *usage.parts.values(),
     )
     return max((count.provenance for count in known if count.provenance is not None), key=_ORDER.index)
+
+
+def _stands_alone(usage: TokenUsage) -> bool:
+    """Whether units say what was used although tokens do not: not where an answer was begun whose length is unknown."""
+    if usage.output.value is None:
+        return usage.input.value is None and bool(usage.parts.keys() & (BESIDE - {Part.SEARCH}))
+    return bool(usage.parts.keys() & BESIDE)
 
 
 def clamp(usage: TokenUsage) -> TokenUsage:

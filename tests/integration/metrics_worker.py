@@ -6,7 +6,7 @@ from collections import Counter
 from billing.app.worker_metrics import Closes, CountedSpool, worker_flushers
 from billing.infra import telemetry
 from billing.metering.event import Closed, Opened, Progress
-from tests.metering_kit import closed, id_maker
+from tests.metering_kit import closed, id_maker, opened
 
 
 class NoSpool:
@@ -22,7 +22,7 @@ class NoSpool:
 
 def main() -> None:
     requests, age_s = int(sys.argv[1]), float(sys.argv[2])
-    closes: Closes = Closes()
+    closes: Closes = Closes(lambda _backend_id: "b")
     spool = CountedSpool(NoSpool(), closes)
     counts: Counter[str] = Counter()
     flushers = worker_flushers(counts, closes)
@@ -30,7 +30,9 @@ def main() -> None:
     telemetry.directory_age_seconds().set(age_s)
     new_id = id_maker()
     for _ in range(requests):
-        assert spool.close(closed(new_id())) == 7
+        usage_id = new_id()
+        spool.open(opened(usage_id))
+        assert spool.close(closed(usage_id)) == 7
         counts["complete"] += 1
         # Flushed in the midst of it: what was carried once is not carried again.
         for flush in flushers:

@@ -174,7 +174,7 @@ def test_a_stream_is_assembled_into_what_the_engine_sends_whole(
     server: LlamaServer, members: dict[str, Any]
 ) -> None:
     call = call_of(members | {"cache_prompt": False})
-    assembler = call.assembler(LLAMA_CPP)
+    assembler = call.assembler(LLAMA_CPP, always=True)
     for data in data_in(ask(server, call, stream=True)):
         assembler.feed(data)
     assert alike(assembler.body()) == alike(post(server, "/completion", call.body))

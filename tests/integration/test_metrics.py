@@ -89,7 +89,7 @@ def test_counters_of_all_processes_add_up_and_gauges_are_the_worst_of_the_living
     assert found["billing_request_duration_seconds_sum"] == pytest.approx(7 * 1.234567)
     assert found["billing_request_duration_seconds_bucket{le=1.0}"] == 0
     assert found["billing_request_duration_seconds_bucket{le=2.5}"] == 7
-    assert found["billing_time_to_first_token_seconds_bucket{le=0.1}"] == 7
+    assert found["billing_time_to_first_token_seconds_bucket{backend=b}{le=0.1}{model=golden}"] == 7
     assert not [name for name in found if "upstream" in name]
 
 
@@ -105,13 +105,13 @@ def test_a_killed_worker_takes_its_gauges_along_and_leaves_its_counts(workers: W
     assert workers.samples()["billing_requests_total{outcome=complete}"] == 12
 
 
-def test_no_sample_names_a_tenant_a_key_or_a_model(workers: Workers) -> None:
+def test_no_sample_names_a_tenant_or_a_key(workers: Workers) -> None:
     workers.start(1)
     text = telemetry.exposition(workers.root).decode()
     labels = {
         name for family in text_string_to_metric_families(text) for s in family.samples for name in s.labels
     }
-    assert labels <= {"outcome", "kind", "component", "process", "le", "decision", "scope", "meter", "result"}
+    assert labels <= {"outcome", "kind", "component", "process", "le", "decision", "scope", "meter", "result", "model", "backend"}
 
 
 def test_two_parents_on_one_host_are_shown_together_and_an_ended_run_no_more(workers: Workers) -> None:

@@ -73,14 +73,15 @@ class NativeCall(Call, frozen=True, kw_only=True):
         """What reads the whole reply."""
         return NativeReplyMeter(body, self.choices, self.prompts, self.view)
 
-    def assembler(self, engine: Engine) -> Assembler | None:  # noqa: ARG002 - one engine speaks this dialect
+    def assembler(self, engine: Engine, *, always: bool = False) -> Assembler | None:  # noqa: ARG002 - one engine speaks this dialect
         """What makes the whole reply out of a stream, None for a call whose client wants the stream.
 
         None also where both a stop word and probabilities are asked for: of those of the stop word's tokens a whole reply
         leaves out as many as the word alone has, which a stream does not tell.
         """
         members = self.members
-        if self.stream or (
+        # The engine counts what it sends whole, several answers too: only a hang-up needs the stream.
+        if self.stream or not always or (
             _said(members, "stop") and (_said(members, "n_probs") or _said(members, "logprobs"))
         ):
             return None

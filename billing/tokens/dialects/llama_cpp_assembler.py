@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from billing.tokens.assembler import Assembler
+from billing.tokens.assembler import STATUS_ENGINE_ERROR, STATUS_OK, Assembler
 from billing.tokens.dialects.llama_cpp_fields import RawMembers, View, decode_members, with_setting
 from billing.tokens.salvage import read
 from billing.tokens.tally import ANSWERS_MAX
@@ -80,6 +80,15 @@ class NativeAssembler(Assembler):
     def size(self) -> int:
         """Bytes held so far."""
         return self._size
+
+    def status(self) -> int:
+        """The status to answer with: 200, or 500 after an error which ended the stream."""
+        return STATUS_OK if self._error is None else STATUS_ENGINE_ERROR
+
+    @property
+    def whole(self) -> bool:
+        """Whether every answer has ended."""
+        return sum(parts.final is not None for parts in self._answers.values()) >= self._expected
 
     def body(self) -> bytes:
         """The whole reply as JSON text, an engine's error in its own shape; call it at the end of the stream."""

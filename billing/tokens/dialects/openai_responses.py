@@ -58,9 +58,9 @@ class ResponsesCall(Call, frozen=True, kw_only=True):
         """What reads the whole reply."""
         return ResponsesReplyMeter(engine, body)
 
-    def assembler(self, engine: Engine) -> ResponsesAssembler | None:  # noqa: ARG002 - every engine ends its stream with the whole reply
+    def assembler(self, engine: Engine, *, always: bool = False) -> ResponsesAssembler | None:  # noqa: ARG002 - every engine ends its stream with the whole reply
         """What makes the whole reply out of a stream; a compaction cannot be streamed."""
-        return None if self.path.endswith("/compact") else ResponsesAssembler()
+        return ResponsesAssembler() if always and not self.stream and not self.path.endswith("/compact") else None
 
 
 class CountCall(Call, frozen=True, kw_only=True):

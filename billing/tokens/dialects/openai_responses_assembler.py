@@ -2,7 +2,7 @@
 
 import msgspec
 
-from billing.tokens.assembler import Assembler
+from billing.tokens.assembler import STATUS_ENGINE_ERROR, STATUS_OK, Assembler
 
 _ABSENT = msgspec.Raw()
 _NOTHING = (b"", b"null", b"false")
@@ -51,6 +51,15 @@ class ResponsesAssembler(Assembler):
     def size(self) -> int:
         """Bytes held so far."""
         return len(self._body) + len(self._error)
+
+    def status(self) -> int:
+        """The status to answer with: 200, or 500 where the stream ended with an error and no reply."""
+        return STATUS_ENGINE_ERROR if self._error and not self._body else STATUS_OK
+
+    @property
+    def whole(self) -> bool:
+        """Whether the event with the whole reply has come."""
+        return bool(self._body)
 
     def body(self) -> bytes:
         """The whole reply as JSON text, else the engine's error; ``b""`` when the stream ended with neither."""

@@ -10,6 +10,7 @@ from billing.tokens.engines import Engine, Merge
 from billing.tokens.members import (
     Members,
     an_object,
+    count_of,
     end_user_of,
     flag,
     items_of,
@@ -96,7 +97,11 @@ class TextCall(Call, frozen=True, kw_only=True):
 
     def output_bound(self, unsaid: int) -> int:
         """The most output tokens that the call may use; embeddings have none."""
-        return 0 if self.operation is Operation.EMBEDDINGS else super().output_bound(unsaid)
+        if self.operation is Operation.EMBEDDINGS:
+            return 0
+        each = unsaid if self.output_max is None else self.output_max
+        named = (count_of(self.members, name) or 0 for name in _NAMES_OF_N)
+        return each * max(self.choices, *named) * self.prompts
 
     def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:
         """The body to send: as it came where nothing must change, else with the model's name and the counts asked for."""
@@ -111,7 +116,7 @@ class TextCall(Call, frozen=True, kw_only=True):
 
     def stream_meter(self, engine: Engine) -> TextStreamMeter:
         """What follows the streamed reply."""
-        return TextStreamMeter(engine, self.operation, self.choices, self.prompts, self.wish)
+        return TextStreamMeter(engine, self.operation, self.choices_at(engine), self.prompts, self.wish)
 
     def reply_meter(self, engine: Engine, body: bytes) -> TextReplyMeter:
         """What reads the whole reply."""
@@ -172,4 +177,5 @@ def _prompts(operation: Operation, members: Members) -> int:
     items = items_of(members, "prompt")
     if not items:
         raise InvalidInput("prompt is an empty array; write at least one prompt", "prompt")
-    return len(items) if start(items[0], 1) in {b'"', b"[", b"{"} else 1
+    # A single number among texts makes one prompt of them all (measured on llama.cpp 0c1e57098).
+    return len(items) if all(start(item, 1) in {b'"', b"[", b"{"} for item in items) else 1

@@ -63,7 +63,7 @@ async def test_several_choices_are_refused_where_they_are_not_counted_and_the_se
     await world.serve(body(n=3))
     assert world.error["param"] == "n"
     assert world.error["message"] == (
-        "n must be 1 for tiny: its engine (ollama) does not count several choices; send 3 requests"
+        "n must be 1 for tiny: its engine (Ollama) does not count several in one reply; send one request for each"
     )
 
 

@@ -52,7 +52,7 @@ NOT_SERVED = [
 @pytest.mark.parametrize("path", NOT_SERVED)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_nothing_else_is_served(method: str, path: str) -> None:
-    with pytest.raises(NotFound, match="Served here: .*/v1/chat/completions"):
+    with pytest.raises(NotFound, match=r"Served here: .*/v1/chat/completions"):
         route(method, path)
 
 

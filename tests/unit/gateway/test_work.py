@@ -39,7 +39,9 @@ def test_the_open_entry() -> None:
     assert (opened.end_user, opened.tags) == ("u", CALLER.tags)
 
 
-@pytest.mark.parametrize(("members", "fault"), [({"model": "other"}, NotFound), ({"n": 2}, InvalidInput)])
+@pytest.mark.parametrize(
+    ("members", "fault"), [({"model": "other"}, NotFound), ({"best_of": 2}, InvalidInput)]
+)
 def test_what_cannot_be_served_is_refused(members: dict[str, object], fault: type[Exception]) -> None:
     with pytest.raises(fault):
         decide(directory(), request(**members), CALLER, CHAT)

@@ -177,15 +177,15 @@ def test_tokenizing_uses_nothing(path: str) -> None:
 
 
 def test_a_client_that_wants_a_stream_has_nothing_assembled() -> None:
-    assert call(stream=True).assembler(LLAMA_CPP) is None
-    assert call().assembler(LLAMA_CPP) is not None
+    assert call(stream=True).assembler(LLAMA_CPP, always=True) is None
+    assert call().assembler(LLAMA_CPP, always=True) is not None
 
 
 @pytest.mark.parametrize("name", ["n_probs", "logprobs"])
 def test_probabilities_before_a_stop_word_are_not_assembled(name: str) -> None:
     # The whole reply leaves out those of the stop word's own tokens, whose number no stream tells.
-    assert call(**{name: 2, "stop": ["x"]}).assembler(LLAMA_CPP) is None
-    assert call(**{name: 2}).assembler(LLAMA_CPP) is not None
+    assert call(**{name: 2, "stop": ["x"]}).assembler(LLAMA_CPP, always=True) is None
+    assert call(**{name: 2}).assembler(LLAMA_CPP, always=True) is not None
 
 
 def test_the_operation_decides_what_is_read() -> None:

@@ -114,8 +114,8 @@ def test_a_stream_may_be_asked_for_a_client_that_wants_it_whole() -> None:
         "stream": True,
         "timings_per_token": True,
     }
-    assert call().assembler(LLAMA_CPP) is not None
-    assert call(COMPACT).assembler(OPENAI) is None
+    assert call().assembler(LLAMA_CPP, always=True) is not None
+    assert call(COMPACT).assembler(OPENAI, always=True) is None
 
 
 @pytest.mark.parametrize("name", ["n", "n_cmpl", "best_of"])

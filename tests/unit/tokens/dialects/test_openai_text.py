@@ -8,7 +8,7 @@ import pytest
 from billing.errors import InvalidInput
 from billing.tokens.dialects.openai_text import CHOICES_MAX, TextCall
 from billing.tokens.dialects.openai_text_meter import Wish
-from billing.tokens.engines import LLAMA_CPP, VLLM
+from billing.tokens.engines import LLAMA_CPP, OLLAMA, VLLM
 from billing.tokens.members import END_USER_LENGTH_MAX, MEMBERS_MAX, MODEL_LENGTH_MAX
 from billing.tokens.operation import Operation
 from tests.call_kit import text_call
@@ -175,28 +175,35 @@ def test_an_escaped_member_name_is_the_same_member() -> None:
     assert text_call(Operation.CHAT, b'{"model":"tiny","messages":[],"\\u006e":2}').choices == 2
 
 
-UNCOUNTED: dict[str, tuple[Operation, dict[str, Any], str]] = {
-    "several choices": (Operation.CHAT, {"n": 2}, "n"),
-    "several choices, streamed": (Operation.CHAT, {"n": 2, "stream": True}, "n"),
-    "several choices of a completion": (Operation.COMPLETIONS, {"n": 3}, "n"),
-    "llama.cpp's own name for several choices": (Operation.CHAT, {"n_cmpl": 2}, "n_cmpl"),
-    "its own name goes before n": (Operation.CHAT, {"n": 1, "n_cmpl": 2}, "n_cmpl"),
-    "its own name on a completion": (Operation.COMPLETIONS, {"n_cmpl": 2}, "n_cmpl"),
-    "best of several": (Operation.COMPLETIONS, {"best_of": 2}, "best_of"),
-    "several prompts": (Operation.COMPLETIONS, {"prompt": ["a", "b"]}, "prompt"),
-    "several tokenized prompts": (Operation.COMPLETIONS, {"prompt": [[1], [2]]}, "prompt"),
+SEVERAL: dict[str, tuple[Operation, dict[str, Any], int]] = {
+    "several choices": (Operation.CHAT, {"n": 2}, 2),
+    "several choices, streamed": (Operation.CHAT, {"n": 2, "stream": True}, 2),
+    "several choices of a completion": (Operation.COMPLETIONS, {"n": 3}, 3),
+    "llama.cpp's own name for several choices": (Operation.CHAT, {"n_cmpl": 2}, 2),
+    "its own name goes before n": (Operation.CHAT, {"n": 1, "n_cmpl": 2}, 2),
+    "several prompts": (Operation.COMPLETIONS, {"prompt": ["a", "b"]}, 1),
+    "several tokenized prompts": (Operation.COMPLETIONS, {"prompt": [[1], [2]]}, 1),
 }
 
 
-@pytest.mark.parametrize(("operation", "members", "param"), UNCOUNTED.values(), ids=UNCOUNTED)
-def test_what_llamacpp_does_not_count_whole_is_refused(
-    operation: Operation, members: dict[str, Any], param: str
+@pytest.mark.parametrize(("operation", "members", "choices"), SEVERAL.values(), ids=SEVERAL)
+def test_what_llamacpp_does_not_count_whole_is_asked_for_as_a_stream(
+    operation: Operation, members: dict[str, Any], choices: int
 ) -> None:
-    with pytest.raises(InvalidInput) as refusal:
-        call(operation, **members).check(LLAMA_CPP)
-    assert refusal.value.param == param
-    assert "tiny" in str(refusal.value)
-    assert "llama.cpp" in str(refusal.value)
+    several = call(operation, **members)
+    several.check(LLAMA_CPP)
+    assert several.choices_at(LLAMA_CPP) == choices
+    assert (several.assembler(LLAMA_CPP) is None) == several.stream
+    assert several.assembler(VLLM) is None
+
+
+def test_what_an_engine_counts_nowhere_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"best_of must be 1 for tiny.*llama\.cpp") as refusal:
+        call(Operation.COMPLETIONS, best_of=2).check(LLAMA_CPP)
+    assert refusal.value.param == "best_of"
+    for operation, members, _ in SEVERAL.values():
+        with pytest.raises(InvalidInput, match="Ollama"):
+            call(operation, **members).check(OLLAMA)
 
 
 @pytest.mark.parametrize("choices", [2.0, 1.5, "2", True, 0, -1, 2 - 2**32])
@@ -207,8 +214,8 @@ def test_what_llamacpp_makes_of_another_kind_of_number_is_not_tried(choices: obj
     assert refusal.value.param == "n_cmpl"
 
 
-@pytest.mark.parametrize(("operation", "members", "_param"), UNCOUNTED.values(), ids=UNCOUNTED)
-def test_vllm_counts_all_of_it(operation: Operation, members: dict[str, Any], _param: str) -> None:
+@pytest.mark.parametrize(("operation", "members", "_choices"), SEVERAL.values(), ids=SEVERAL)
+def test_vllm_counts_all_of_it(operation: Operation, members: dict[str, Any], _choices: int) -> None:
     call(operation, **members).check(VLLM)
 
 
