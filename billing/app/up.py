@@ -16,15 +16,17 @@ from billing.app.ready import ANSWERS_PER_WORKER, INTERVAL_S, wait_until_ready
 from billing.app.supervisor import POLL_INTERVAL_S, StopSignal
 from billing.errors import BillingError, Conflict, Unavailable
 from billing.fleet import client
-from billing.fleet.backend import Backend
+from billing.fleet.backend import Backend, EngineKind
 from billing.fleet.deployment import DeploymentRequest
-from billing.fleet.discovery import USUAL_PORTS, Found, backend_name, place_of, public_name
+from billing.fleet.discovery import USUAL_PORTS, Found
+from billing.fleet.place import backend_name, place_of, public_name
 from billing.fleet.service import FleetService, ListedModel
 from billing.infra import log
 from billing.infra.postgres import Database
 from billing.infra.system import new_id, now_us, random_bytes, user_name
 from billing.settings import Settings
 from billing.tenants.service import TenantService
+from billing.tokens.operation import Dialect, Operation
 
 TENANT = "default"
 KEY_NAME = "first"
@@ -54,6 +56,8 @@ class Served(msgspec.Struct, frozen=True):
 
     name: str
     embeds: bool = False
+    chats: bool = True
+    """Whether its engine speaks OpenAI's dialect; Triton only generates, in a dialect of its own."""
 
 
 def main(
@@ -171,7 +175,7 @@ class Intake:
 
     async def best(self) -> Served | None:
         """The model for a first request: one that was found, rather for chat; else any that is answered somewhere."""
-        for served in sorted(self._served, key=lambda each: each.embeds):
+        for served in sorted(self._served, key=lambda each: (each.embeds, not each.chats)):
             return served
         for listed in await self._fleet.list_models(ROWS_MAX):
             if listed.placements and listed.model.archived_at_us is None:
@@ -184,31 +188,39 @@ class Intake:
         Raises ``Conflict`` when the backend's name belongs to another address.
         """
         known = await self._known(url)
-        if found.engine is None and found.needs_credential and known is None:
-            return _refusal(url)
+        if known is not None:
+            return await self._take_known(url, found, known)
+        return _refusal(url) if found.engine is None else await self._take_new(url, found, found.engine)
+
+    async def _take_new(self, url: str, found: Found, engine: EngineKind) -> list[str]:
         self.has_found = True
         said = _what(url, found)
-        if known is None and (found.needs_credential or found.engine is None):
-            return [said, *_by_hand(url, found)]
-        if known is not None and known.archived_at_us is not None:
+        if found.needs_credential:
+            return [said, *_by_hand(url, engine)]
+        name = (await self._fleet.add_backend(backend_name(engine, url), url, engine)).name
+        _, notes = await self._deploy(name, found)
+        by_name = [] if found.models else [_by_name("it lists no models; add them by name", name)]
+        return [f"{said}; added as backend {name}", *by_name, *notes]
+
+    async def _take_known(self, url: str, found: Found, known: Backend) -> list[str]:
+        self.has_found = True
+        said = _what(url, found)
+        if known.archived_at_us is not None:
             return [f"{said}; backend {known.name} is archived and stays so"]
-        if known is not None and found.engine not in {None, known.engine}:
-            return [f"{said}; ATTENTION: backend {known.name} counts tokens there as {known.engine} does"]
-        name = known.name if known else await self._add(url, found)
-        added, notes = await self._deploy(name, found)
-        if known is None:
-            return [f"{said}; added as backend {name}", *notes]
+        # What shows no kind of its own may still be what the operator says it is, behind a proxy for example.
+        if found.engine not in {None, EngineKind.GENERIC, known.engine}:
+            return [
+                f"{said}; ATTENTION: backend {known.name} counts tokens there as {known.engine} does",
+                f"  billing backends change {known.name} --engine {found.engine}",
+            ]
+        added, notes = await self._deploy(known.name, found)
         new = f", new: {_some(added)}" if added else ""
-        return [f"{said}; it is backend {name}{new}", *_credential_notes(known, found), *notes]
+        return [f"{said}; it is backend {known.name}{new}", *_credential_notes(known, found), *notes]
 
     async def _known(self, url: str) -> Backend | None:
         backends = await self._fleet.list_backends(ROWS_MAX)
         same = [each for each in backends if place_of(each.url) == place_of(url)]
         return min(same, key=lambda each: each.archived_at_us is not None, default=None)
-
-    async def _add(self, url: str, found: Found) -> str:
-        assert found.engine is not None  # noqa: S101 - take has sent the others away
-        return (await self._fleet.add_backend(backend_name(found.engine, url), url, found.engine)).name
 
     async def _deploy(self, backend: str, found: Found) -> tuple[list[str], list[str]]:
         """Add the models that nobody answers yet; returns their names, and notes on those that were left alone."""
@@ -231,8 +243,13 @@ class Intake:
                 continue
             if name is not None:
                 public = owners[name].model.name if name in owners else name
-                self._served.append(Served(public, found.embeds))
+                self._served.append(_served(public, model, found))
         return added, notes
+
+
+def _served(public: str, model: str, found: Found) -> Served:
+    chats = found.engine is None or (Dialect.OPENAI, Operation.CHAT) in found.engine.facts.serves
+    return Served(public, model in found.embedding, chats)
 
 
 def _is_on(listed: ListedModel, backend: str) -> bool:
@@ -240,10 +257,20 @@ def _is_on(listed: ListedModel, backend: str) -> bool:
 
 
 def _what(url: str, found: Found) -> str:
-    count = len(found.models)
-    names = f" ({_some(found.models)})" if count else ""
-    kind = ", for embeddings" if found.embeds else ""
-    return f"found {found.title} on {url}: {count} model{'' if count == 1 else 's'}{names}{kind}"
+    names = f" ({_some(found.models)})" if found.models else ""
+    return f"found {found.title} on {url}: {_counted(len(found.models))}{names}{_purpose(found)}"
+
+
+def _counted(models: int) -> str:
+    return f"{models} model{'' if models == 1 else 's'}"
+
+
+def _purpose(found: Found) -> str:
+    """What is said of models that are not for chat."""
+    if not found.embedding:
+        return ""
+    whole = len(found.embedding) == len(found.models)
+    return ", for embeddings" if whole else f", of which for embeddings: {_some(sorted(found.embedding))}"
 
 
 def _some(names: Iterable[str]) -> str:
@@ -265,19 +292,18 @@ def _credential_notes(known: Backend, found: Found) -> list[str]:
         return []
     if not known.has_credential:
         return [f"  ATTENTION: it wants a credential, which backend {known.name} has not"]
-    return (
-        [] if found.models else [f"  add its models by name: billing models add MODEL --backend {known.name}"]
-    )
+    return [] if found.models else [_by_name("add its models by name", known.name)]
 
 
-def _by_hand(url: str, found: Found) -> list[str]:
-    """Why a server was not added, and the command that adds it."""
-    if found.engine is None:
-        return ["  not added: tokens are counted for llama.cpp, vLLM and NIM only"]
-    name = backend_name(found.engine, url)
+def _by_name(why: str, backend: str) -> str:
+    return f"  {why}: billing models add MODEL --backend {backend}"
+
+
+def _by_hand(url: str, engine: EngineKind) -> list[str]:
+    """The command that adds a server which wants a credential."""
     return [
         "  it wants a credential; put its API key into a file and add it:",
-        f"  billing backends add {name} --url {url} --engine {found.engine} --credential-file FILE",
+        f"  billing backends add {backend_name(engine, url)} --url {url} --engine {engine} --credential-file FILE",
     ]
 
 
@@ -309,11 +335,22 @@ def _request(running: Machine, model: Served | None) -> str:
     bearer = '-H "Authorization: Bearer $KEY"'
     if model is None:
         return f"  curl {running.gateway_url}/v1/models {bearer}"
-    path = "embeddings" if model.embeds else "chat/completions"
-    asked = '"input": "Hello"' if model.embeds else '"messages": [{"role": "user", "content": "Hello"}]'
-    return f"""  curl {running.gateway_url}/v1/{path} \\
+    path, body = first_request(model)
+    return f"""  curl {running.gateway_url}{path} \\
     {bearer} -H "Content-Type: application/json" \\
-    -d '{{"model": "{model.name}", {asked}}}'"""
+    -d '{body}'"""
+
+
+def first_request(model: Served) -> tuple[str, str]:
+    """Where a model is asked for its first words, and with what."""
+    if not model.chats:
+        return f"/v2/models/{model.name}/generate", '{"text_input": "Hello", "max_tokens": 20}'
+    if model.embeds:
+        return "/v1/embeddings", f'{{"model": "{model.name}", "input": "Hello"}}'
+    return (
+        "/v1/chat/completions",
+        f'{{"model": "{model.name}", "messages": [{{"role": "user", "content": "Hello"}}]}}',
+    )
 
 
 async def _is_served(running: Machine, secret: str, model: str) -> bool:

@@ -47,6 +47,8 @@ class Backend(msgspec.Struct, frozen=True):
     concurrency: int | None
     archived: bool
     version: int
+    on_hang_up: str = "abort"
+    """What becomes of a request whose client hangs up before its whole reply is there (``billing.fleet.backend``)."""
 
     def __repr__(self) -> str:
         return f"<Backend {self.name} {self.engine} {self.url}>"
@@ -61,6 +63,11 @@ class Model(msgspec.Struct, frozen=True):
     archived: bool
     created_us: int
     version: int
+    reasoning_start: str | None = None
+    """The tag before reasoning that the model writes into its answer, and the one behind it; both or none."""
+    reasoning_end: str | None = None
+    tokenizer: str | None = None
+    """The path of a ``tokenizer.json`` on this host, or the name of a vocabulary."""
 
 
 class Deployment(msgspec.Struct, frozen=True):

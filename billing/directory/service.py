@@ -5,6 +5,7 @@ import logging
 import math
 import os
 from pathlib import Path
+from uuid import UUID
 
 from billing.clock import MICROSECONDS_PER_SECOND, Clock
 from billing.directory import store
@@ -78,6 +79,10 @@ class DirectoryService:
     def targets(self, model: Model) -> tuple[Target, ...]:
         """Where a model can be asked for, best priority first."""
         return self.snapshot.targets(model)
+
+    def backend_name(self, backend_id: UUID | None) -> str:
+        """What operators call a backend."""
+        return self.snapshot.backend_name(backend_id)
 
     def limits(self, caller: Caller, model_name: str) -> tuple[Limit, ...]:
         """The limits that count a caller's request for a model of that public name."""

@@ -143,6 +143,11 @@ class Snapshot:
         """Where a model can be asked for, best priority first; empty when nothing serves it."""
         return self._targets.get(model.id, ())
 
+    def backend_name(self, backend_id: UUID | None) -> str:
+        """What operators call a backend; ``unknown`` for one that is not known."""
+        backend = self._backends.get(backend_id) if backend_id is not None else None
+        return "unknown" if backend is None else backend.name
+
     def limits(self, caller: Caller, model_name: str) -> tuple[Limit, ...]:
         """The limits that count a caller's request for a model, by its public name and not by an alias.
 

@@ -21,10 +21,12 @@ SELECT jsonb_build_object(
       'version', version)), '[]') FROM api_key WHERE version > :since),
   'backends', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'id', id, 'name', name, 'url', url, 'engine', engine, 'credential', credential, 'concurrency', concurrency,
-      'archived', archived_at IS NOT NULL, 'version', version)), '[]') FROM backend WHERE version > :since),
+      'on_hang_up', on_hang_up, 'archived', archived_at IS NOT NULL, 'version', version)), '[]')
+      FROM backend WHERE version > :since),
   'models', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'id', id, 'name', name, 'aliases', aliases, 'archived', archived_at IS NOT NULL,
-      'created_us', (extract(epoch FROM created_at) * 1000000)::bigint, 'version', version)), '[]')
+      'created_us', (extract(epoch FROM created_at) * 1000000)::bigint, 'reasoning_start', reasoning_start,
+      'reasoning_end', reasoning_end, 'tokenizer', tokenizer, 'version', version)), '[]')
       FROM model WHERE version > :since),
   'deployments', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'id', id, 'model_id', model_id, 'backend_id', backend_id, 'backend_model', backend_model, 'weight', weight,

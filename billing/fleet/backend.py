@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from billing.errors import InvalidInput
+from billing.tokens.engines import ENGINES, Engine
 
 URL_LENGTH_MAX = 500
 NAME_LENGTH_MAX = 63
@@ -23,20 +24,42 @@ _VERSION_PATH = "/v1"
 
 
 class EngineKind(StrEnum):
-    """What answers at a backend."""
+    """What answers at a backend: the names of ``billing.tokens.engines``, which says how each is asked and read."""
 
     LLAMA_CPP = "llama.cpp"
     VLLM = "vllm"
     NIM = "nim"
-    """NVIDIA NIM for language models; its 2.x serves with vLLM."""
+    """NVIDIA NIM for language models from 2.0 on, which serves with vLLM."""
+    NIM_1 = "nim-1"
+    """NVIDIA NIM 1.x, which has its own counters and counts less."""
+    SGLANG = "sglang"
+    TENSORRT_LLM = "tensorrt-llm"
+    """``trtllm-serve``; TensorRT-LLM behind Triton is ``triton``."""
+    TGI = "tgi"
+    OLLAMA = "ollama"
+    TRITON = "triton"
+    OPENAI = "openai"
+    """OpenAI's own API."""
+    TRANSFORMERS = "transformers"
+    """``transformers serve``."""
+    GENERIC = "generic"
+    """Anything else that speaks OpenAI's dialect: what it accepts is tried once and remembered."""
 
     @property
-    def dialect(self) -> str:
-        """The name of the engine whose way to report tokens it shares (``billing.tokens.engines``)."""
-        return _DIALECTS.get(self, self.value)
+    def facts(self) -> Engine:
+        """What is known of such engines."""
+        return ENGINES[self.value]
 
 
-_DIALECTS = {EngineKind.NIM: EngineKind.VLLM.value}
+class OnHangUp(StrEnum):
+    """What becomes of a request whose client wants a whole reply and hangs up before it is there (protocols.md §9)."""
+
+    ABORT = "abort"
+    """The engine is told and stops. It reports nothing, so only what is known by then is billed: usually nothing."""
+    DRAIN = "drain"
+    """The engine finishes the reply, the gateway reads it to its end, and all of it is billed."""
+    STREAM_AND_ASSEMBLE = "stream_and_assemble"
+    """The engine is asked for a stream and the gateway assembles the reply: it stops at once, and the count is exact."""
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -63,6 +86,7 @@ class Backend(msgspec.Struct, frozen=True):
     concurrency: int | None = None
     """Requests that it works on at once; None leaves that to the engine."""
     archived_at_us: int | None = None
+    on_hang_up: OnHangUp = OnHangUp.ABORT
 
 
 def check_name(text: str, where: str = "name") -> str:
@@ -106,6 +130,17 @@ def check_engine(text: str, where: str = "engine") -> EngineKind:
         known = ", ".join(EngineKind)
         raise InvalidInput(
             f"{where}: {text[:NAME_LENGTH_MAX]!r} is not a known engine; known are {known}", where
+        ) from None
+
+
+def check_on_hang_up(text: str, where: str = "on_hang_up") -> OnHangUp:
+    """What a word says of hang-ups; raises ``InvalidInput`` listing the words there are."""
+    try:
+        return OnHangUp(text)
+    except ValueError:
+        known = ", ".join(OnHangUp)
+        raise InvalidInput(
+            f"{where}: {text[:NAME_LENGTH_MAX]!r} says nothing of a hang-up; known are {known}", where
         ) from None
 
 

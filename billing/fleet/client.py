@@ -13,15 +13,15 @@ import httptools
 from billing.errors import Unavailable
 from billing.fleet.discovery import (
     MODELS,
+    ROUNDS_MAX,
     SILENCE,
     Answer,
-    Answers,
     Found,
     Question,
     conclude,
     further,
-    place_of,
 )
+from billing.fleet.place import place_of
 
 TIMEOUT_S = 0.5
 """For all questions to one address together: whatever runs on this machine answers within it."""
@@ -36,17 +36,20 @@ async def look(url: str, timeout_s: float = TIMEOUT_S) -> Found | None:
     Raises ``Unavailable`` when nothing there answers in time, or not in HTTP. ``url`` has passed ``backend.check_url``.
     """
     deadline = asyncio.get_running_loop().time() + timeout_s
-    listed = await _ask(url, MODELS, deadline)
-    questions = further(listed)
-    rest = await asyncio.gather(*(_ask_quietly(url, question, deadline) for question in questions))
-    answers: Answers = {MODELS: listed, **dict(zip(questions, rest, strict=True))}
-    return conclude(answers)
+    answers = {MODELS: await _ask(url, MODELS, deadline)}
+    for _ in range(ROUNDS_MAX):
+        questions = further(url, answers)
+        if not questions:
+            break
+        rest = await asyncio.gather(*(_ask_quietly(url, question, deadline) for question in questions))
+        answers.update(zip(questions, rest, strict=True))
+    return conclude(url, answers)
 
 
 async def models_of(url: str, credential: str, timeout_s: float = TIMEOUT_S) -> tuple[str, ...]:
     """The models that a server lists to a holder of this credential; raises ``Unavailable`` as :func:`look` does."""
     deadline = asyncio.get_running_loop().time() + timeout_s
-    found = conclude({MODELS: await _ask(url, MODELS, deadline, credential)})
+    found = conclude(url, {MODELS: await _ask(url, MODELS, deadline, credential)})
     return found.models if found else ()
 
 

@@ -1,4 +1,4 @@
-"""A model as callers ask for it: its public name and its aliases."""
+"""A model as callers ask for it: its public name, its aliases, and how its text is read where its engine does not say."""
 
 import re
 from collections.abc import Iterable
@@ -10,8 +10,25 @@ from billing.errors import Conflict, InvalidInput
 
 NAME_LENGTH_MAX = 128
 ALIASES_MAX = 32
+TAG_LENGTH_MAX = 64
+TOKENIZER_LENGTH_MAX = 500
+TOKENIZER_SUFFIX = ".json"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
+_VOCABULARY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class ReasoningTags(msgspec.Struct, frozen=True):
+    """What a model writes into its answer around its reasoning, ``<think>`` and ``</think>``.
+
+    Only where its server has no reasoning parser: one that has takes the tags out itself.
+    """
+
+    start: str
+    end: str
+
+    def __str__(self) -> str:
+        return f"{self.start} {self.end}"
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -22,6 +39,10 @@ class Model(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...]
     created_at_us: int
     archived_at_us: int | None = None
+    reasoning_tags: ReasoningTags | None = None
+    tokenizer: str | None = None
+    """What counts its text where its engine has no count: the path of an HF ``tokenizer.json`` on each gateway's host,
+    or the name of a vocabulary that the gateway has (``llama3``)."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,3 +81,33 @@ def check_unique(names: tuple[str, ...], others: Iterable[Model]) -> None:
         if name in owners:
             role = "its name" if owners[name].name == name else "an alias of it"
             raise Conflict(f"{name} belongs to model {owners[name].name} already ({role})")
+
+
+def check_tags(tags: ReasoningTags, where: str = "reasoning_tags") -> ReasoningTags:
+    """Two tags that a text can be split at; raises ``InvalidInput`` naming the tag below ``where``."""
+    for name, tag in (("start", tags.start), ("end", tags.end)):
+        if len(tag) > TAG_LENGTH_MAX or not tag.strip() or not tag.isprintable():
+            raise InvalidInput(
+                f"{where}.{name}: 1 to {TAG_LENGTH_MAX} printable characters, for example <think>",
+                f"{where}.{name}",
+            )
+    if tags.start == tags.end:
+        raise InvalidInput(f"{where}: start and end must differ, got {tags.start!r} twice", where)
+    return tags
+
+
+def check_tokenizer(text: str, where: str = "tokenizer") -> str:
+    """The absolute path of a ``tokenizer.json``, or the name of a vocabulary; raises ``InvalidInput`` naming ``where``.
+
+    Whether it is there shows only at the gateways, which log it when it is not.
+    """
+    is_path = text.startswith("/") and text.endswith(TOKENIZER_SUFFIX) and text.isprintable()
+    # A file's name without its folder is none: each process would look for it somewhere else.
+    is_name = _VOCABULARY.fullmatch(text) is not None and not text.endswith(TOKENIZER_SUFFIX)
+    if len(text) > TOKENIZER_LENGTH_MAX or not (is_path or is_name):
+        raise InvalidInput(
+            f"{where}: {text[:NAME_LENGTH_MAX]!r} is neither the absolute path of a tokenizer{TOKENIZER_SUFFIX} on the "
+            "gateways' hosts nor the name of a vocabulary; write for example /models/qwen3/tokenizer.json or llama3",
+            where,
+        )
+    return text

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from billing.clock import Clock
 from billing.errors import Conflict, InvalidInput, NotFound
 from billing.fleet import backend as backends
 from billing.fleet import deployment as deployments
 from billing.fleet import store
-from billing.fleet.backend import Backend, Credential
+from billing.fleet.backend import Backend, Credential, OnHangUp
 from billing.fleet.deployment import DEPLOYMENTS_MAX, Deployment, DeploymentRequest, Placement
-from billing.fleet.model import Model, check_names, check_unique
+from billing.fleet.model import Model, ReasoningTags, check_names, check_tags, check_tokenizer, check_unique
 from billing.ids import NewId
 from billing.infra.postgres import Connection, Database
 
@@ -42,9 +43,10 @@ class FleetService:
         *,
         credential: str | None = None,
         concurrency: int | None = None,
+        on_hang_up: str = OnHangUp.ABORT,
     ) -> Backend:
         """A new model server; nothing is sent to it here."""
-        new, secret = self._backend(name, url, engine, credential, concurrency)
+        new, secret = self._backend(name, url, engine, credential, concurrency, on_hang_up)
         async with self._database.transaction() as connection:
             if not await store.insert_backend(connection, new, secret):
                 raise Conflict(f"backend {name} exists already")
@@ -58,16 +60,23 @@ class FleetService:
         *,
         credential: str | None = None,
         concurrency: int | None = None,
+        on_hang_up: str = OnHangUp.ABORT,
     ) -> Backend:
         """The model server of a name as it is now: added, or changed in every part and kept under its id."""
-        new, secret = self._backend(name, url, engine, credential, concurrency)
+        new, secret = self._backend(name, url, engine, credential, concurrency, on_hang_up)
         async with self._database.transaction() as connection:
             if not await store.insert_backend(connection, new, secret):
                 return await store.update_backend(connection, new, secret)
         return new
 
     def _backend(
-        self, name: str, url: str, engine: str, credential: str | None, concurrency: int | None
+        self,
+        name: str,
+        url: str,
+        engine: str,
+        credential: str | None,
+        concurrency: int | None,
+        on_hang_up: str,
     ) -> tuple[Backend, Credential | None]:
         secret = backends.check_credential(credential) if credential is not None else None
         new = Backend(
@@ -78,8 +87,23 @@ class FleetService:
             has_credential=secret is not None,
             created_at_us=self._clock(),
             concurrency=backends.check_concurrency(concurrency),
+            on_hang_up=backends.check_on_hang_up(on_hang_up),
         )
         return new, secret
+
+    async def change_backend(
+        self, name: str, *, engine: str | None = None, on_hang_up: str | None = None
+    ) -> Backend:
+        """Change parts of a backend; None leaves a part as it is.
+
+        Not its address, because a credential that stays may go nowhere else: ``put_backend`` says both anew.
+        """
+        kind = None if engine is None else backends.check_engine(engine)
+        hang_up = None if on_hang_up is None else backends.check_on_hang_up(on_hang_up)
+        async with self._database.transaction() as connection:
+            found = await _backend(connection, name)
+            await store.change_backend(connection, found.id, kind, hang_up)
+            return await _backend(connection, name)
 
     async def list_backends(self, rows_max: int, after: str = "") -> list[Backend]:
         """Backends by name, those after a name."""
@@ -105,18 +129,50 @@ class FleetService:
         return msgspec.structs.replace(found, archived_at_us=now_us)
 
     async def add_model(
-        self, name: str, requests: Sequence[DeploymentRequest], aliases: Sequence[str] = ()
+        self,
+        name: str,
+        requests: Sequence[DeploymentRequest],
+        aliases: Sequence[str] = (),
+        *,
+        reasoning_tags: ReasoningTags | None = None,
+        tokenizer: str | None = None,
     ) -> ListedModel:
         """A new model with its deployments, at least one. Its name and aliases answer to no other model."""
         names = check_names(name, tuple(aliases))
         _check_requests(requests)
+        new = Model(
+            id=self._new_id(),
+            name=name,
+            aliases=tuple(aliases),
+            created_at_us=self._clock(),
+            reasoning_tags=None if reasoning_tags is None else check_tags(reasoning_tags),
+            tokenizer=None if tokenizer is None else check_tokenizer(tokenizer),
+        )
         async with self._database.transaction() as connection:
             await store.lock_names(connection)
             check_unique(names, await store.models(connection))
-            new = Model(self._new_id(), name, tuple(aliases), self._clock())
             await store.insert_model(connection, new)
             await self._deploy(connection, new, requests)
             return await _listed(connection, new)
+
+    async def change_model(
+        self,
+        name: str,
+        *,
+        reasoning_tags: ReasoningTags | UnsetType | None = UNSET,
+        tokenizer: str | UnsetType | None = UNSET,
+    ) -> ListedModel:
+        """Change how a model's text is read; ``UNSET`` leaves a part as it is, None takes it away."""
+        said: dict[str, object] = {}
+        if reasoning_tags is not UNSET:
+            said["reasoning_tags"] = reasoning_tags and check_tags(reasoning_tags)
+        if tokenizer is not UNSET:
+            said["tokenizer"] = None if tokenizer is None else check_tokenizer(tokenizer)
+        async with self._database.transaction() as connection:
+            await store.lock_names(connection)
+            changed = msgspec.structs.replace(await _model(connection, name), **said)
+            await store.change_model(connection, changed)
+            return await _listed(connection, changed)
 
     async def deploy(self, model_name: str, request: DeploymentRequest) -> ListedModel:
         """One more backend for a model."""

@@ -9,9 +9,9 @@ from sqlalchemy import Row, Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from billing.clock import from_datetime, to_datetime
-from billing.fleet.backend import Backend, Credential, EngineKind
+from billing.fleet.backend import Backend, Credential, EngineKind, OnHangUp
 from billing.fleet.deployment import Deployment, Placement
-from billing.fleet.model import Model
+from billing.fleet.model import Model, ReasoningTags
 from billing.fleet.tables import backend, deployment, model
 from billing.infra.postgres import Connection
 
@@ -27,6 +27,7 @@ async def insert_backend(connection: Connection, new: Backend, credential: Crede
         engine=new.engine.value,
         credential=credential.secret if credential else None,
         concurrency=new.concurrency,
+        on_hang_up=new.on_hang_up.value,
         created_at=to_datetime(new.created_at_us),
     )
     return (await connection.execute(statement.on_conflict_do_nothing())).rowcount == 1
@@ -39,10 +40,21 @@ async def update_backend(connection: Connection, new: Backend, credential: Crede
         "engine": new.engine.value,
         "credential": credential.secret if credential else None,
         "concurrency": new.concurrency,
+        "on_hang_up": new.on_hang_up.value,
         "archived_at": None,
     }
     await connection.execute(update(backend).where(backend.c.name == new.name).values(values))
     return (await backends_named(connection, [new.name]))[new.name]
+
+
+async def change_backend(
+    connection: Connection, backend_id: UUID, engine: EngineKind | None, on_hang_up: OnHangUp | None
+) -> None:
+    """Write what may change without the address, so that the credential can stay; None leaves a part as it is."""
+    said = {"engine": engine, "on_hang_up": on_hang_up}
+    values = {name: part.value for name, part in said.items() if part is not None}
+    if values:
+        await connection.execute(update(backend).where(backend.c.id == backend_id).values(values))
 
 
 async def backends(connection: Connection, rows_max: int, after: str = "") -> list[Backend]:
@@ -89,9 +101,18 @@ async def insert_model(connection: Connection, new: Model) -> None:
     """Add a model whose names were checked under :func:`lock_names`."""
     await connection.execute(
         insert(model).values(
-            id=new.id, name=new.name, aliases=list(new.aliases), created_at=to_datetime(new.created_at_us)
+            id=new.id,
+            name=new.name,
+            aliases=list(new.aliases),
+            created_at=to_datetime(new.created_at_us),
+            **_text_of(new),
         )
     )
+
+
+async def change_model(connection: Connection, changed: Model) -> None:
+    """Write how a model's text is read."""
+    await connection.execute(update(model).where(model.c.id == changed.id).values(_text_of(changed)))
 
 
 async def insert_deployment(connection: Connection, new: Deployment) -> bool:
@@ -145,6 +166,16 @@ def _backends() -> Select[Any]:
     return select(*shown, backend.c.credential.is_not(None).label("has_credential"))
 
 
+def _text_of(of: Model) -> dict[str, str | None]:
+    """The columns that say how a model's text is read."""
+    tags = of.reasoning_tags
+    return {
+        "reasoning_start": tags.start if tags else None,
+        "reasoning_end": tags.end if tags else None,
+        "tokenizer": of.tokenizer,
+    }
+
+
 def _instant(moment: datetime | None) -> int | None:
     return None if moment is None else from_datetime(moment)
 
@@ -159,6 +190,7 @@ def _backend_of(row: Row[Any]) -> Backend:
         created_at_us=from_datetime(row.created_at),
         concurrency=row.concurrency,
         archived_at_us=_instant(row.archived_at),
+        on_hang_up=OnHangUp(row.on_hang_up),
     )
 
 
@@ -169,4 +201,10 @@ def _model_of(row: Row[Any]) -> Model:
         aliases=tuple(row.aliases),
         created_at_us=from_datetime(row.created_at),
         archived_at_us=_instant(row.archived_at),
+        reasoning_tags=_tags(row.reasoning_start, row.reasoning_end),
+        tokenizer=row.tokenizer,
     )
+
+
+def _tags(start: str | None, end: str | None) -> ReasoningTags | None:
+    return None if start is None or end is None else ReasoningTags(start, end)

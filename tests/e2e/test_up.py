@@ -1,6 +1,7 @@
 """`billing up` beside real model servers, and what it does with each kind of server that it finds."""
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from billing.app.up import Intake, Looked, look_around
+from billing.app.up import Intake, Looked, Served, first_request, look_around
 from billing.fleet.backend import EngineKind
 from billing.fleet.discovery import Found
 from billing.fleet.service import FleetService
@@ -26,7 +27,7 @@ from tests.e2e.rig import free_port
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 URL = "http://127.0.0.1:8080"
-LLAMA = Found("llama.cpp", EngineKind.LLAMA_CPP, ("golden",))
+LLAMA = Found(EngineKind.LLAMA_CPP, ("golden",))
 
 
 @pytest.fixture
@@ -140,15 +141,15 @@ async def test_a_server_and_its_models_are_added_once(fleet: FleetService) -> No
 
 
 async def test_a_model_that_came_later_is_added_to_the_backend_that_is_there(fleet: FleetService) -> None:
-    vllm = Found("vLLM", EngineKind.VLLM, ("base",))
+    vllm = Found(EngineKind.VLLM, ("base",))
     await Intake(fleet).take(URL, vllm)
-    [line] = await Intake(fleet).take(URL, Found("vLLM", EngineKind.VLLM, ("base", "lora")))
+    [line] = await Intake(fleet).take(URL, Found(EngineKind.VLLM, ("base", "lora")))
     assert line.endswith("2 models (base, lora); it is backend vllm-8080, new: lora")
 
 
 async def test_a_model_of_somebody_else_s_name_is_left_alone(fleet: FleetService) -> None:
     await Intake(fleet).take(URL, LLAMA)
-    other = Found("vLLM", EngineKind.VLLM, ("golden", "more"))
+    other = Found(EngineKind.VLLM, ("golden", "more"))
     _, note = await Intake(fleet).take("http://127.0.0.1:8000", other)
     assert note == (
         "  golden is answered elsewhere already; here too: billing models deploy golden --backend vllm-8000"
@@ -157,7 +158,7 @@ async def test_a_model_of_somebody_else_s_name_is_left_alone(fleet: FleetService
 
 
 async def test_a_model_known_by_a_path_is_sold_under_its_last_part(fleet: FleetService) -> None:
-    found = Found("vLLM", EngineKind.VLLM, ("/models/llama-3.1-8b", "/models/my model"))
+    found = Found(EngineKind.VLLM, ("/models/llama-3.1-8b", "/models/my model"))
     _, note = await Intake(fleet).take(URL, found)
     [model] = await fleet.list_models(10)
     assert (model.model.name, model.placements[0].backend_model) == ("llama-3.1-8b", "/models/llama-3.1-8b")
@@ -165,7 +166,7 @@ async def test_a_model_known_by_a_path_is_sold_under_its_last_part(fleet: FleetS
 
 
 async def test_a_server_that_wants_a_credential_is_not_added_but_how_is_said(fleet: FleetService) -> None:
-    found = Found("vLLM", EngineKind.VLLM, needs_credential=True)
+    found = Found(EngineKind.VLLM, needs_credential=True)
     said = await Intake(fleet).take(URL, found)
     assert said[-1] == (f"  billing backends add vllm-8080 --url {URL} --engine vllm --credential-file FILE")
     assert await fleet.list_backends(10) == []
@@ -173,23 +174,22 @@ async def test_a_server_that_wants_a_credential_is_not_added_but_how_is_said(fle
 
 async def test_once_it_has_its_credential_only_its_models_are_asked_for(fleet: FleetService) -> None:
     await fleet.add_backend("mine", URL, "vllm", credential="secret")
-    said = await Intake(fleet).take(URL, Found("vLLM", EngineKind.VLLM, needs_credential=True))
+    said = await Intake(fleet).take(URL, Found(EngineKind.VLLM, needs_credential=True))
     assert said[1:] == ["  add its models by name: billing models add MODEL --backend mine"]
     assert (await fleet.list_backends(10))[0].has_credential
 
 
 async def test_a_backend_that_lacks_the_credential_it_needs_is_pointed_at(fleet: FleetService) -> None:
     await fleet.add_backend("mine", URL, "llama.cpp")
-    said = await Intake(fleet).take(
-        URL, Found("llama.cpp", EngineKind.LLAMA_CPP, ("golden",), needs_credential=True)
-    )
+    said = await Intake(fleet).take(URL, Found(EngineKind.LLAMA_CPP, ("golden",), needs_credential=True))
     assert said[1:] == ["  ATTENTION: it wants a credential, which backend mine has not"]
 
 
 async def test_a_server_of_another_kind_than_its_backend_s_is_pointed_at(fleet: FleetService) -> None:
     await fleet.add_backend("mine", URL, "vllm")
-    [line] = await Intake(fleet).take(URL, LLAMA)
+    line, how = await Intake(fleet).take(URL, LLAMA)
     assert line.endswith("ATTENTION: backend mine counts tokens there as vllm does")
+    assert how == "  billing backends change mine --engine llama.cpp"
     assert await fleet.list_models(10) == []
 
 
@@ -205,20 +205,51 @@ async def test_what_was_archived_stays_so(fleet: FleetService) -> None:
     assert line.endswith("backend llama-cpp-8080 is archived and stays so")
 
 
-async def test_an_engine_that_cannot_be_metered_is_named_and_not_added(fleet: FleetService) -> None:
+async def test_what_shows_no_kind_of_its_own_is_what_the_operator_says_it_is(fleet: FleetService) -> None:
+    await fleet.add_backend("mine", URL, "vllm")
+    [line] = await Intake(fleet).take(URL, Found(EngineKind.GENERIC, ("qwen",)))
+    assert line.endswith("1 model (qwen); it is backend mine, new: qwen")
+
+
+async def test_every_engine_is_added_with_its_kind(fleet: FleetService) -> None:
     intake = Intake(fleet)
-    said = await intake.take("http://127.0.0.1:11434", Found("Ollama", None, ("llama3.2:latest",)))
+    for port, kind in enumerate(EngineKind, 8000):
+        [line] = await intake.take(f"http://127.0.0.1:{port}", Found(kind, (f"model-{port}",)))
+        assert line.startswith(f"found {kind.facts.title} on http://127.0.0.1:{port}: 1 model")
+    assert {backend.engine for backend in await fleet.list_backends(100)} == set(EngineKind)
+
+
+async def test_a_server_with_models_of_both_sorts_says_which_are_for_embeddings(fleet: FleetService) -> None:
+    url = "http://127.0.0.1:11434"
+    found = Found(EngineKind.OLLAMA, ("bge-m3", "llama3.2", "qwen3"), embedding=frozenset({"bge-m3"}))
+    intake = Intake(fleet)
+    [line] = await intake.take(url, found)
+    assert line.startswith(f"found Ollama on {url}: 3 models (bge-m3, llama3.2, qwen3), ")
+    assert line.endswith("of which for embeddings: bge-m3; added as backend ollama-11434")
+    assert await intake.best() == Served("llama3.2")
+
+
+async def test_a_server_that_lists_no_models_gets_them_by_name(fleet: FleetService) -> None:
+    said = await Intake(fleet).take(URL, Found(EngineKind.TRITON))
     assert said == [
-        "found Ollama on http://127.0.0.1:11434: 1 model (llama3.2:latest)",
-        "  not added: tokens are counted for llama.cpp, vLLM and NIM only",
+        f"found Triton on {URL}: 0 models; added as backend triton-8080",
+        "  it lists no models; add them by name: billing models add MODEL --backend triton-8080",
+    ]
+
+
+async def test_a_backend_that_lets_nobody_in_is_still_known_by_its_address(fleet: FleetService) -> None:
+    await fleet.add_backend("mine", URL, "openai", credential="secret")
+    intake = Intake(fleet)
+    assert await intake.take(URL, Found(None, needs_credential=True)) == [
+        f"found something on {URL}: 0 models; it is backend mine",
+        "  add its models by name: billing models add MODEL --backend mine",
     ]
     assert intake.has_found
-    assert await fleet.list_backends(10) == []
 
 
 async def test_whatever_refuses_everybody_may_be_no_model_server_at_all(fleet: FleetService) -> None:
     intake = Intake(fleet)
-    said = await intake.take(URL, Found("unknown", None, needs_credential=True))
+    said = await intake.take(URL, Found(None, needs_credential=True))
     assert said[0].startswith(f"something on {URL} wants a credential; if it is a model server,")
     assert not intake.has_found
 
@@ -226,11 +257,28 @@ async def test_whatever_refuses_everybody_may_be_no_model_server_at_all(fleet: F
 async def test_the_first_request_is_rather_a_chat(fleet: FleetService) -> None:
     intake = Intake(fleet)
     assert await intake.best() is None
-    await intake.take("http://127.0.0.1:8001", Found("vLLM", EngineKind.VLLM, ("bge-m3",), embeds=True))
-    best = await intake.best()
-    assert best is not None
-    assert (best.name, best.embeds) == ("bge-m3", True)
+    await intake.take("http://127.0.0.1:8002", Found(EngineKind.TRITON, ("ensemble",)))
+    assert await intake.best() == Served("ensemble", chats=False)
+    embedder = Found(EngineKind.VLLM, ("bge-m3",), embedding=frozenset({"bge-m3"}))
+    await Intake(fleet).take("http://127.0.0.1:8001", embedder)
+    await intake.take("http://127.0.0.1:8001", embedder)
     await intake.take(URL, LLAMA)
-    best = await intake.best()
-    assert best is not None
-    assert (best.name, best.embeds) == ("golden", False)
+    assert await intake.best() == Served("golden")
+    later = Intake(fleet)
+    await later.take("http://127.0.0.1:8001", embedder)
+    assert await later.best() == Served("bge-m3", embeds=True)
+
+
+@pytest.mark.parametrize(
+    ("served", "path", "asked"),
+    [
+        (Served("golden"), "/v1/chat/completions", {"model": "golden", "messages": [{"role": "user", "content": "Hello"}]}),
+        (Served("bge-m3", embeds=True), "/v1/embeddings", {"model": "bge-m3", "input": "Hello"}),
+        (Served("ensemble", chats=False), "/v2/models/ensemble/generate", {"text_input": "Hello", "max_tokens": 20}),
+    ],
+)  # fmt: skip
+def test_each_sort_of_model_is_asked_as_it_can_be(
+    served: Served, path: str, asked: dict[str, object]
+) -> None:
+    where, body = first_request(served)
+    assert (where, json.loads(body)) == (path, asked)

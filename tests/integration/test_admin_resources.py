@@ -167,6 +167,53 @@ async def test_backends_and_models_are_put_deployed_and_archived(api: Api) -> No
     await api.refused(404, "POST", "/backends/none/archive")
 
 
+async def test_a_backend_s_parts_are_changed_and_its_credential_stays(api: Api) -> None:
+    body = {"url": "http://10.0.0.7:8000", "engine": "generic", "credential": "hunter2"}
+    made = await api.ok("PUT", "/backends/gpu-1", body)
+    assert made["on_hang_up"] == "abort"
+    changed = await api.ok(
+        "PATCH", "/backends/gpu-1", {"engine": "sglang", "on_hang_up": "stream_and_assemble"}
+    )
+    assert changed == made | {"engine": "sglang", "on_hang_up": "stream_and_assemble"}
+    assert await api.ok("PATCH", "/backends/gpu-1", {}) == changed
+    assert await api.pages("/backends", 10) == [changed]
+    put = await api.ok("PUT", "/backends/gpu-1", body | {"on_hang_up": "drain"})
+    assert (put["on_hang_up"], put["engine"]) == ("drain", "generic")
+    for refused in ({"on_hang_up": "wait"}, {"engine": "gpt"}, {"url": "http://10.0.0.8:8000"}):
+        await api.refused(400, "PATCH", "/backends/gpu-1", refused)
+    assert (await api.refused(400, "PUT", "/backends/gpu-2", body | {"on_hang_up": "wait"}))["param"] == (
+        "on_hang_up"
+    )
+    await api.refused(404, "PATCH", "/backends/none", {"on_hang_up": "drain"})
+    [entry, *_] = await api.pages("/audit?subject=backend", 10)
+    assert set(entry["changed"]) >= {"on_hang_up", "engine"}
+
+
+async def test_how_a_model_s_text_is_read_is_set_and_changed(api: Api) -> None:
+    await api.ok("PUT", "/backends/gpu-1", {"url": "http://10.0.0.7:8000", "engine": "ollama"})
+    tags = {"start": "<think>", "end": "</think>"}
+    body = {"name": "org/qwen", "deployments": [{"backend": "gpu-1"}]}
+    made = await api.made(
+        "/models", body | {"reasoning_tags": tags, "tokenizer": "/models/qwen/tokenizer.json"}
+    )
+    assert (made["reasoning_tags"], made["tokenizer"]) == (tags, "/models/qwen/tokenizer.json")
+    changed = await api.ok("POST", "/models/change", {"model": "org/qwen", "tokenizer": "qwen3"})
+    assert changed == made | {"tokenizer": "qwen3"}
+    changed = await api.ok("POST", "/models/change", {"model": "org/qwen", "reasoning_tags": None})
+    assert changed == made | {"tokenizer": "qwen3", "reasoning_tags": None}
+    assert await api.pages("/models", 10) == [changed]
+    for body, param in (
+        ({"tokenizer": "tokenizer.json"}, "tokenizer"),
+        ({"reasoning_tags": {"start": "a", "end": "a"}}, "reasoning_tags"),
+        ({"reasoning_tags": {"start": "a\n", "end": "b"}}, "reasoning_tags.start"),
+    ):
+        problem = await api.refused(400, "POST", "/models/change", {"model": "org/qwen", **body})
+        assert problem["param"] == param
+    await api.refused(404, "POST", "/models/change", {"model": "none", "tokenizer": None})
+    [entry, *_] = await api.pages("/audit?subject=model", 10)
+    assert set(entry["changed"]) >= {"reasoning_start", "reasoning_end"}
+
+
 async def test_a_limit_is_set_changed_and_removed(api: Api, acme: dict[str, Any]) -> None:
     key = await api.made("/tenants/acme/keys", {})
     body = {"meter": "requests", "amount": 50, "key": key["prefix"]}

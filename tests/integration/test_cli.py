@@ -218,6 +218,43 @@ def test_a_credential_comes_from_a_file_or_standard_input_and_is_never_printed(t
     )
 
 
+def test_what_becomes_of_a_hang_up_is_set_shown_and_changed(terminal: Terminal) -> None:
+    server = ("--url", "http://gpu-1.internal:8000", "--engine", "tensorrt-llm", "--credential-file", "-")
+    terminal.ok("backends", "add", "gpu-1", *server, "--on-hang-up", "drain", text="hunter2")
+    assert terminal.ok("backends", "change", "gpu-1", "--on-hang-up", "stream_and_assemble") == (
+        "Backend gpu-1 is tensorrt-llm at http://gpu-1.internal:8000; on hang-up: stream and assemble.\n"
+    )
+    [shown] = terminal.json("backends", "list")
+    assert (shown["on_hang_up"], shown["has_credential"]) == ("stream_and_assemble", True)
+    assert terminal.json("backends", "change", "gpu-1", "--engine", "nim-1")["engine"] == "nim-1"
+    terminal.ok("backends", "archive", "gpu-1")
+    printed = terminal.ok("backends", "list")
+    assert max(map(len, printed.splitlines())) <= 100
+    assert "stream and" in printed
+    assert terminal.json("backends", "put", "gpu-1", *server[:4])["on_hang_up"] == "abort"
+
+
+def test_how_a_model_s_text_is_read_is_set_shown_and_changed(terminal: Terminal) -> None:
+    terminal.ok("backends", "add", "local", "--url", "http://127.0.0.1:11434", "--engine", "ollama")
+    path = "/srv/models/qwen3-235b-a22b-thinking/tokenizer.json"
+    tags = ("--reasoning-tags", "<think>", "</think>")
+    terminal.ok("models", "add", "qwen3", "--backend", "local=qwen3:8b", *tags, "--tokenizer", path)
+    printed = terminal.ok("models", "list")
+    assert max(map(len, printed.splitlines())) <= 100
+    assert "<think> </think>" in printed
+    assert terminal.ok("models", "change", "qwen3", "--no-reasoning-tags", "--tokenizer", "qwen3") == (
+        "Model qwen3: no reasoning tags, tokenizer qwen3.\n"
+    )
+    [shown] = terminal.json("models", "list")
+    assert (shown["reasoning_tags"], shown["tokenizer"]) == (None, "qwen3")
+    shown = terminal.json("models", "change", "qwen3", *tags, "--no-tokenizer")
+    assert (shown["reasoning_tags"], shown["tokenizer"]) == ({"start": "<think>", "end": "</think>"}, None)
+    assert terminal.fails("models", "change", "qwen3", "--reasoning-tags", "a", "a") == (
+        "error: reasoning_tags: start and end must differ, got 'a' twice"
+    )
+    assert terminal.run("models", "change", "qwen3", *tags, "--no-reasoning-tags").exit_code == 2
+
+
 def test_a_plan_from_standard_input_is_applied_once(terminal: Terminal) -> None:
     text = PLAN.read_text("utf-8")
     assert terminal.ok("plans", "apply", "-", text=text).startswith("Plan demo (USD) is new.")

@@ -9,6 +9,9 @@ import pytest
 
 from billing.directory.service import DirectoryService
 from billing.errors import Unauthenticated, Unavailable
+from billing.fleet.deployment import DeploymentRequest
+from billing.fleet.model import ReasoningTags
+from billing.fleet.service import FleetService
 from billing.infra.postgres import Database
 from billing.infra.system import new_id, now_us, random_bytes
 from billing.tenants.service import TenantService
@@ -70,6 +73,28 @@ async def test_changes_arrive_and_a_revoked_key_is_refused(
     await directory.refresh()
     with pytest.raises(Unauthenticated, match="revoked"):
         directory.caller(key, now_us())
+
+
+async def test_what_is_set_of_backends_and_models_arrives_and_so_does_its_change(
+    control: Database, gateway: Database, tmp_path: Path
+) -> None:
+    directory = service(gateway, tmp_path / "copy")
+    await directory.load()
+    fleet = FleetService(control, now_us, new_id)
+    await fleet.add_backend("gpu-1", "http://127.0.0.1:8000", "sglang", on_hang_up="drain")
+    tags = ReasoningTags("<think>", "</think>")
+    await fleet.add_model("qwen", [DeploymentRequest("gpu-1")], reasoning_tags=tags, tokenizer="qwen3")
+    await directory.refresh()
+    model = directory.model("qwen")
+    [target] = directory.targets(model)
+    assert (target.backend.engine, target.backend.on_hang_up) == ("sglang", "drain")
+    assert (model.reasoning_start, model.reasoning_end, model.tokenizer) == ("<think>", "</think>", "qwen3")
+    await fleet.change_backend("gpu-1", on_hang_up="abort")
+    await fleet.change_model("qwen", reasoning_tags=None)
+    await directory.refresh()
+    model = directory.model("qwen")
+    assert directory.targets(model)[0].backend.on_hang_up == "abort"
+    assert (model.reasoning_start, model.reasoning_end, model.tokenizer) == (None, None, "qwen3")
 
 
 async def test_whatever_postgres_answers_the_next_poll_asks_again(

@@ -18,6 +18,7 @@ from billing.infra.golden.runner import LlamaServer
 
 Reply = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SLOW_S = 5.0
+POST_ONLY = "405 Method Not Allowed"
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,8 @@ def saying(routes: dict[str, object], *, key: str = "") -> Reply:
     async def reply(head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = head.split(" ")[1]
         status = "200 OK" if path in routes else "404 Not Found"
+        if routes.get(path) == POST_ONLY:
+            status = POST_ONLY
         if key and f"authorization: Bearer {key}" not in head:
             status = "401 Unauthorized"
         body = json.dumps(routes.get(path, {})).encode()
@@ -90,30 +93,85 @@ async def test_a_real_llama_cpp_is_found_with_its_model_and_generates_nothing(
 ) -> None:
     server = llama()
     before = server.metrics()
-    assert await look(server.url) == Found("llama.cpp", EngineKind.LLAMA_CPP, ("golden",))
+    assert await look(server.url) == Found(EngineKind.LLAMA_CPP, ("golden",))
     assert server.metrics() == before
 
 
 async def test_a_real_llama_cpp_for_embeddings_is_told_apart(llama: Callable[..., LlamaServer]) -> None:
     found = await look(llama(embeddings=True).url)
     assert found is not None
-    assert found.embeds
+    assert found.embedding == {"golden"}
 
 
 async def test_an_engine_is_asked_below_the_path_of_its_address_and_never_for_an_answer() -> None:
     routes = {"/pool/v1/models": listing("vllm", "a", "b"), "/pool/v1/chat/completions": {}}
     async with serving(saying(routes)) as (url, asked):
-        assert await look(f"{url}/pool/") == Found("vLLM", EngineKind.VLLM, ("a", "b"))
+        assert await look(f"{url}/pool/") == Found(EngineKind.VLLM, ("a", "b"))
     assert asked[0] == "GET /pool/v1/models"
     assert sorted(asked[1:]) == [
         "GET /pool/v1/chat/completions", "GET /pool/v1/embeddings", "GET /pool/v1/metadata",
     ]  # fmt: skip
 
 
-async def test_ollama_is_found_although_it_cannot_be_metered() -> None:
-    routes = {"/v1/models": listing("library", "llama3.2:latest"), "/api/version": {"version": "0.12.6"}}
-    async with serving(saying(routes)) as (url, _):
-        assert await look(url) == Found("Ollama", None, ("llama3.2:latest",))
+async def test_ollama_is_found_with_what_each_of_its_models_is_for() -> None:
+    routes = {
+        "/v1/models": listing("library", "llama3.2:latest", "bge-m3:latest"),
+        "/api/version": {"version": "0.12.6"},
+    }
+    abilities = {"llama3.2:latest": "completion", "bge-m3:latest": "embedding"}
+
+    async def reply(head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        more: dict[str, object] = {}
+        if head.startswith("POST /api/show "):
+            length = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
+            model = json.loads(await reader.readexactly(length))["model"]
+            more = {"/api/show": {"capabilities": [abilities[model]]}}
+        await saying({**routes, **more})(head, reader, writer)
+
+    async with serving(reply) as (url, asked):
+        assert await look(url) == Found(
+            EngineKind.OLLAMA, ("llama3.2:latest", "bge-m3:latest"), embedding=frozenset({"bge-m3:latest"})
+        )
+    assert asked.count("POST /api/show") == 2
+    assert not {line for line in asked if line.startswith("POST")} - {"POST /api/show"}
+
+
+async def test_triton_is_found_with_the_models_that_take_text() -> None:
+    routes = {
+        "/v2": {"name": "triton", "version": "2.60.0", "extensions": ["model_repository", "statistics"]},
+        "/v2/repository/index": [
+            {"name": name, "version": "1", "state": "READY"} for name in ("ensemble", "post processing")
+        ],
+        "/v2/models/ensemble": {"name": "ensemble", "inputs": [{"name": "text_input", "datatype": "BYTES"}]},
+        "/v2/models/post%20processing": {"inputs": [{"name": "TOKENS_BATCH", "datatype": "INT32"}]},
+    }
+    async with serving(saying(routes)) as (url, asked):
+        assert await look(url) == Found(EngineKind.TRITON, ("ensemble",))
+    assert not [line for line in asked if "generate" in line or "infer" in line]
+
+
+METADATA: dict[str, object] = {"modelInfo": [], "assetInfo": [], "licenseInfo": {}}
+
+
+@pytest.mark.parametrize(
+    ("engine", "routes"),
+    [
+        (EngineKind.SGLANG, {"/v1/models": listing("sglang", "a"), "/get_model_info": {"is_generation": True}}),
+        (EngineKind.TENSORRT_LLM, {"/v1/models": listing("tensorrt_llm", "a")}),
+        (EngineKind.TGI, {"/v1/models": listing("a", "a"), "/info": {"router": "text-generation-router"}}),
+        (EngineKind.NIM_1, {"/v1/models": listing("system", "a"), "/v1/metadata": METADATA | {"version": "1.8.3"}}),
+        (EngineKind.NIM, {"/v1/models": listing("vllm", "a"), "/v1/metadata": METADATA | {"version": "2.0.0"}}),
+        (EngineKind.TRANSFORMERS, {
+            "/v1/models": listing("a", "a"), "/load_model": POST_ONLY, "/reset": POST_ONLY,
+            "/v1/chat/completions": POST_ONLY,
+        }),
+        (EngineKind.GENERIC, {"/v1/models": listing("me", "a"), "/v1/chat/completions": POST_ONLY}),
+    ],
+)  # fmt: skip
+async def test_each_engine_is_found_with_its_kind(engine: EngineKind, routes: dict[str, object]) -> None:
+    async with serving(saying(routes)) as (url, asked):
+        assert await look(url) == Found(engine, ("a",))
+    assert {line.split()[0] for line in asked} == {"GET"}, "nothing is asked that could change anything"
 
 
 async def test_models_can_be_listed_with_a_credential_where_they_are_not_without() -> None:
@@ -191,7 +249,7 @@ async def test_an_endless_reply_is_cut_and_is_no_list_of_models() -> None:
 
     async with serving(endless) as (url, _):
         assert await look(url, SLOW_S) is None
-    assert sent < 20 * REPLY_BYTES_MAX
+    assert sent < 40 * REPLY_BYTES_MAX  # of four questions, most of it in the sockets of both sides
 
 
 async def test_what_one_question_does_not_answer_leaves_the_others_worth_something() -> None:
@@ -201,4 +259,4 @@ async def test_what_one_question_does_not_answer_leaves_the_others_worth_somethi
         await (silent if "metadata" in head else known)(head, reader, writer)
 
     async with serving(partly) as (url, _):
-        assert await look(url, 0.3) == Found("vLLM", EngineKind.VLLM, ("a",))
+        assert await look(url, 0.3) == Found(EngineKind.VLLM, ("a",))

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from billing.errors import Conflict, InvalidInput, NotFound
-from billing.fleet.backend import EngineKind
+from billing.fleet.backend import EngineKind, OnHangUp
 from billing.fleet.deployment import DeploymentRequest, Placement
+from billing.fleet.model import ReasoningTags
 from billing.fleet.service import FleetService
 from billing.infra.postgres import Database
 from tests.invoice_kit import at
@@ -56,6 +57,75 @@ async def test_a_backend_that_is_put_again_changes_and_keeps_its_id(
     (row,) = await ask(migrated_url, "SELECT url, engine, credential, concurrency, version FROM backend")
     assert tuple(row)[:4] == ("http://127.0.0.1:9090", "vllm", None, None)
     assert row["version"] == (await ask(migrated_url, "SELECT version FROM directory_version"))[0][0]
+
+
+async def test_every_engine_can_be_added(service: FleetService) -> None:
+    for kind in EngineKind:
+        await service.add_backend(kind.value, URL, kind)
+    assert {backend.engine for backend in await service.list_backends(100)} == set(EngineKind)
+
+
+async def test_what_becomes_of_a_hang_up_is_abort_until_it_is_said(service: FleetService) -> None:
+    assert (await service.add_backend("a", URL, "vllm")).on_hang_up is OnHangUp.ABORT
+    put = await service.put_backend("a", URL, "vllm", on_hang_up="drain")
+    assert put.on_hang_up is OnHangUp.DRAIN
+    assert await service.backend("a") == put
+    assert (await service.put_backend("a", URL, "vllm")).on_hang_up is OnHangUp.ABORT
+    with pytest.raises(InvalidInput, match="on_hang_up: 'wait' says nothing of a hang-up"):
+        await service.put_backend("a", URL, "vllm", on_hang_up="wait")
+
+
+async def test_parts_of_a_backend_change_and_the_others_stay(
+    service: FleetService, migrated_url: str
+) -> None:
+    first = await service.add_backend("a", URL, "generic", credential="hunter2", concurrency=8)
+    changed = await service.change_backend("a", on_hang_up="stream_and_assemble")
+    assert (changed.on_hang_up, changed.engine) == (OnHangUp.STREAM_AND_ASSEMBLE, EngineKind.GENERIC)
+    changed = await service.change_backend("a", engine="sglang")
+    assert (changed.on_hang_up, changed.engine) == (OnHangUp.STREAM_AND_ASSEMBLE, EngineKind.SGLANG)
+    assert (changed.id, changed.has_credential, changed.concurrency) == (first.id, True, 8)
+    assert await service.change_backend("a") == changed == await service.backend("a")
+    (row,) = await ask(migrated_url, "SELECT credential, version FROM backend")
+    assert row["credential"] == "hunter2"
+    assert row["version"] == (await ask(migrated_url, "SELECT version FROM directory_version"))[0][0]
+    with pytest.raises(InvalidInput, match="engine: 'gpt' is not a known engine"):
+        await service.change_backend("a", engine="gpt")
+    with pytest.raises(NotFound, match="there is no backend 'b'"):
+        await service.change_backend("b", engine="vllm")
+
+
+async def test_how_a_model_s_text_is_read_is_said_changed_and_taken_away(
+    service: FleetService, migrated_url: str
+) -> None:
+    await service.add_backend("a", URL, "vllm")
+    tags = ReasoningTags("<think>", "</think>")
+    added = await service.add_model(
+        "qwen", [DeploymentRequest("a")], reasoning_tags=tags, tokenizer="/models/qwen/tokenizer.json"
+    )
+    assert await service.model("qwen") == added
+    assert (added.model.reasoning_tags, added.model.tokenizer) == (tags, "/models/qwen/tokenizer.json")
+    changed = await service.change_model("qwen", tokenizer="qwen3")
+    assert (changed.model.reasoning_tags, changed.model.tokenizer) == (tags, "qwen3")
+    changed = await service.change_model("qwen", reasoning_tags=None)
+    assert (changed.model.reasoning_tags, changed.model.tokenizer) == (None, "qwen3")
+    changed = await service.change_model("qwen", reasoning_tags=tags, tokenizer=None)
+    assert (changed.model.reasoning_tags, changed.model.tokenizer) == (tags, None)
+    assert await service.change_model("qwen") == changed == await service.model("qwen")
+    (row,) = await ask(migrated_url, "SELECT version FROM model")
+    assert row["version"] == (await ask(migrated_url, "SELECT version FROM directory_version"))[0][0]
+
+
+async def test_what_cannot_be_read_by_is_refused(service: FleetService) -> None:
+    await service.add_backend("a", URL, "vllm")
+    with pytest.raises(InvalidInput, match="start and end must differ"):
+        await service.add_model("qwen", [DeploymentRequest("a")], reasoning_tags=ReasoningTags("a", "a"))
+    with pytest.raises(InvalidInput, match="is neither the absolute path"):
+        await service.add_model("qwen", [DeploymentRequest("a")], tokenizer="tokenizer.json")
+    await service.add_model("qwen", [DeploymentRequest("a")])
+    with pytest.raises(InvalidInput, match=r"reasoning_tags\.end: 1 to 64 printable characters"):
+        await service.change_model("qwen", reasoning_tags=ReasoningTags("a", ""))
+    with pytest.raises(NotFound, match="there is no model 'mistral'"):
+        await service.change_model("mistral", tokenizer=None)
 
 
 async def test_a_model_is_answered_by_its_backends_in_the_order_they_are_tried(service: FleetService) -> None:

@@ -43,8 +43,50 @@ def track(*readings: Reading) -> Track:
     return found
 
 
-def test_each_engine_kind_has_its_names() -> None:
-    assert set(NAMES) == {kind.value for kind in EngineKind}
+def test_only_engines_that_expose_counters_have_names_and_those_of_the_table() -> None:
+    assert set(NAMES) == {kind.value for kind in EngineKind if kind.facts.counters is not None}
+    assert {"ollama", "openai", "triton", "generic"} & set(NAMES) == set()
+    assert NAMES["nim"].path == "/v1/metrics"
+
+
+@pytest.mark.parametrize(
+    ("engine", "page", "expected"),
+    [
+        (
+            "sglang",
+            (
+                'sglang:prompt_tokens_total{model_name="q"} 7.0\nsglang:generation_tokens_total{model_name="q"} 5.0\n'
+                'sglang:num_running_reqs{model_name="q"} 2.0\nsglang:num_queue_reqs{model_name="q"} 1.0\n'
+            ),
+            (7, 5, 3),
+        ),
+        (
+            "tgi",
+            (
+                "tgi_request_input_length_sum 7\ntgi_request_generated_tokens_sum 5\ntgi_batch_current_size 2\n"
+                "tgi_queue_size 0\n"
+            ),
+            (7, 5, 2),
+        ),
+        (
+            "nim-1",
+            (
+                'prompt_tokens_total{model_name="l"} 7.0\ngeneration_tokens_total{model_name="l"} 5.0\n'
+                'num_requests_running{model_name="l"} 1.0\nnum_requests_waiting{model_name="l"} 0.0\n'
+            ),
+            (7, 5, 1),
+        ),
+        (
+            "tensorrt-llm",
+            "trtllm_prompt_tokens_total 7.0\ntrtllm_generation_tokens_total 5.0\n",
+            (7, 5, None),
+        ),
+    ],
+)
+def test_each_engine_s_page_is_read_by_its_own_names(
+    engine: str, page: str, expected: tuple[int, int, int | None]
+) -> None:
+    assert read(page, NAMES[engine], 5) == Reading(5, *expected)
 
 
 def test_llama_cpp_s_input_is_what_it_worked_through_and_what_it_had_cached() -> None:
@@ -93,6 +135,13 @@ def test_an_old_comparison_begins_again_at_a_quiet_moment() -> None:
     busy = track(reading(0, 100, 50), reading(day, 200, 90, running=1))
     assert busy.input == 100
     assert follow(busy, reading(day + 3, 250, 95)).input == 0
+
+
+def test_one_that_never_says_what_is_running_begins_again_when_it_is_old() -> None:
+    day = WINDOW_US // 1_000_000
+    busy = track(reading(0, 100, 50, running=None), reading(day - 3, 200, 90, running=None))
+    assert busy.input == 100
+    assert follow(busy, reading(day, 250, 95, running=None)).input == 0
 
 
 @pytest.mark.parametrize("name", ["input", "output"])

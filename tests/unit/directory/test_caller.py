@@ -5,7 +5,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from billing.directory.caller import Backend, Caller, Deployment, Target
+from billing.directory.caller import Backend, Caller, Deployment, Model, Target
+from billing.fleet.backend import OnHangUp
 
 BACKEND = Backend(
     UUID(int=1), "gpu-1", "http://engine:8000", "vllm", "sk-secret", 8, archived=False, version=3
@@ -29,3 +30,9 @@ def test_values_cannot_be_changed() -> None:
 
 def test_values_survive_their_bytes() -> None:
     assert msgspec.json.decode(msgspec.json.encode(BACKEND), type=Backend) == BACKEND
+
+
+def test_what_nobody_has_said_is_the_plainest() -> None:
+    model = Model(UUID(int=3), "tiny", (), archived=False, created_us=0, version=1)
+    assert BACKEND.on_hang_up == OnHangUp.ABORT
+    assert (model.reasoning_start, model.reasoning_end, model.tokenizer) == (None, None, None)

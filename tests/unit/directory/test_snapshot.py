@@ -268,6 +268,21 @@ def test_a_copy_made_before_there_were_limits_is_read() -> None:
     assert decode(msgspec.json.encode(fields)) == changed(ALL, limits=())
 
 
+def test_a_copy_made_before_there_were_settings_of_engines_and_models_is_read() -> None:
+    fields = msgspec.to_builtins(ALL)
+    del fields["backends"][0]["on_hang_up"]
+    for name in ("reasoning_start", "reasoning_end", "tokenizer"):
+        del fields["models"][0][name]
+    assert decode(msgspec.json.encode(fields)) == ALL
+
+
+def test_settings_of_engines_and_models_survive_the_copy() -> None:
+    backend = changed(BACKEND, on_hang_up="drain")
+    model = changed(MODEL, reasoning_start="<think>", reasoning_end="</think>", tokenizer="llama3")
+    copy = decode(encode(made(changed(ALL, backends=(backend,), models=(model,))).everything()))
+    assert (copy.backends, copy.models) == ((backend,), (model,))
+
+
 def test_the_whole_survives_its_copy_on_disk() -> None:
     copy = decode(encode(made().everything()))
     assert copy == ALL

@@ -2,7 +2,7 @@ import pytest
 
 from billing.errors import InvalidInput
 from billing.fleet import backend
-from billing.fleet.backend import Credential, EngineKind
+from billing.fleet.backend import Credential, EngineKind, OnHangUp
 from billing.tokens.engines import ENGINES
 
 
@@ -86,8 +86,18 @@ def test_an_engine_is_one_of_those_known() -> None:
         backend.check_engine("llamacpp")
 
 
-def test_every_engine_reports_its_tokens_in_a_dialect_that_the_gateway_knows() -> None:
-    assert {kind.dialect for kind in EngineKind} <= set(ENGINES)
+def test_the_kinds_are_the_engines_of_the_table() -> None:
+    assert {kind.value for kind in EngineKind} == set(ENGINES)
+    assert EngineKind.SGLANG.facts.title == "SGLang"
+
+
+def test_what_becomes_of_a_hang_up_is_one_of_three() -> None:
+    assert [backend.check_on_hang_up(each) for each in OnHangUp] == ["abort", "drain", "stream_and_assemble"]
+    with pytest.raises(
+        InvalidInput,
+        match="on_hang_up: 'ignore' says nothing of a hang-up; known are abort, drain, stream_and_assemble",
+    ):
+        backend.check_on_hang_up("ignore")
 
 
 def test_concurrency_is_absent_or_a_positive_number() -> None:
