@@ -151,7 +151,7 @@ async def test_a_killed_recorder_records_nothing_twice(rig: Rig) -> None:
     async with rig.database() as database:
         rollup = await UsageService(database).rollup(rig.tenant_id, 0, 2**53)
         assert sum(row.requests for row in rollup) == STREAMS
-        assert sum(row.answer_output for row in rollup) == STREAMS * TOKENS
+        assert sum(row.components.answer_output for row in rollup) == STREAMS * TOKENS
 
 
 async def test_postgres_away_for_ten_seconds_loses_nothing_and_no_client_notices(rig: Rig) -> None:

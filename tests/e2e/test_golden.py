@@ -98,7 +98,7 @@ async def test_a_client_that_asks_for_timings_sees_what_the_engine_sends(
     assert shapes[0] == shapes[1]
 
 
-async def test_completions_are_counted_and_what_cannot_be_counted_is_refused(
+async def test_completions_are_counted_and_so_are_several_choices_and_prompts(
     golden: LlamaServer, tmp_path: Path
 ) -> None:
     async with running(tmp_path / "data", {"golden": ("llama.cpp", golden.url)}) as rig:
@@ -109,19 +109,19 @@ async def test_completions_are_counted_and_what_cannot_be_counted_is_refused(
                 path, json={"model": "golden", "prompt": [9, 10, 11], "max_tokens": 5}
             )
             assert (whole.status_code, tokenized.status_code) == (200, 200)
-            for body in ({"prompt": "a", "n": 2}, {"prompt": ["a", "b"]}):
-                refused = await client.post(path, json={"model": "golden", **body})
-                assert refused.status_code == 400
-                assert refused.json()["error"]["param"] == next(
-                    name for name in ("n", "prompt") if name in body and body[name] != "a"
-                )
-                assert "does not count" in refused.json()["error"]["message"]
-        records = await rig.records(2)
-    outputs = {record.output.value: record.input.value for record in records}
-    assert outputs == {
-        whole.json()["usage"]["completion_tokens"]: whole.json()["usage"]["prompt_tokens"],
-        5: 3,
-    }
+            two = (
+                await client.post(path, json={"model": "golden", "prompt": ["a", "b c"], "max_tokens": 7})
+            ).json()
+            # This server has one slot: it says itself that it makes one choice at a time.
+            alone = await client.post("/v1/chat/completions", json=chat(n=2))
+            assert (alone.status_code, alone.json()["error"]["type"]) == (400, "invalid_request_error")
+        records = await rig.records(4)
+    assert [choice["index"] for choice in two["choices"]] == [0, 1]
+    assert two["usage"]["completion_tokens"] == 14
+    told = [whole.json()["usage"], {"prompt_tokens": 3, "completion_tokens": 5}, two["usage"]]
+    assert sorted((record.input.value, record.output.value) for record in records) == sorted(
+        [(usage["prompt_tokens"], usage["completion_tokens"]) for usage in told] + [(0, 0)]
+    )
 
 
 async def test_a_hang_up_is_counted_within_one_token(slow: LlamaServer, tmp_path: Path) -> None:
