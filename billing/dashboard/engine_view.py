@@ -3,7 +3,7 @@
 import msgspec
 
 from billing.dashboard import format as written
-from billing.dashboard.counters import Track
+from billing.dashboard.counters import NAMES, Track
 from billing.dashboard.view import BAD, FAIR, GOOD, Tag
 from billing.dashboard.watch import EngineState
 from billing.metering.totals.total import BackendTotal
@@ -50,7 +50,8 @@ def engine_row(state: EngineState) -> EngineRow:
 
 def _verdict(state: EngineState) -> Tag:
     if state.fault:
-        return Tag(state.fault, BAD)
+        # An engine that keeps no counters is no failure; it can only not be compared.
+        return Tag(state.fault, BAD if state.backend.engine in NAMES else FAIR)
     if state.track is None or state.recorded is None:
         return Tag("not compared yet", FAIR)
     input_more, output_more = _differences(state.track, state.recorded)

@@ -4,6 +4,7 @@ import msgspec
 
 from billing.dashboard.counters import Reading, Track
 from billing.dashboard.engine_view import engine_row
+from billing.dashboard.view import BAD, FAIR, Tag
 from billing.dashboard.watch import EngineState
 from billing.fleet.backend import Backend, EngineKind
 from billing.metering.totals.total import BackendTotal
@@ -66,3 +67,11 @@ def test_a_backend_that_was_never_compared_has_a_reason() -> None:
         engine_row(EngineState(BACKEND, 0, fault="no answer within 2 s")).verdict.text
         == "no answer within 2 s"
     )
+
+
+def test_an_engine_without_counters_is_no_failure() -> None:
+    quiet = msgspec.structs.replace(BACKEND, engine=EngineKind.OLLAMA)
+    assert engine_row(EngineState(quiet, 0, fault="nothing to compare")).verdict == Tag(
+        "nothing to compare", FAIR
+    )
+    assert engine_row(EngineState(BACKEND, 0, fault="no answer")).verdict == Tag("no answer", BAD)
