@@ -3,12 +3,13 @@
 import logging
 from pathlib import Path
 
+import fastokens
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers
 
 from billing.errors import Misconfigured
 from billing.infra.golden.model import GOLDEN, build_model, tokenizer_path
-from billing.infra.tokenizers import TEXT_BYTES_MAX, LocalTokenizers, load
+from billing.infra.tokenizers import TEXT_LENGTH_MAX, LocalTokenizers, load
 
 TEXTS = [
     "", "Hello there", " r1 r2 r3 a1 a2", "<think>not a token here</think>", "naïve café 书房 🙂", "a\n\n  b\t\tc", "x" * 5_000,
@@ -30,6 +31,18 @@ async def test_counts_are_those_of_the_tokenizers_library(vocabulary: str) -> No
         expected = len(oracle.encode(text, add_special_tokens=False).ids)
         assert await tokenizers.count(vocabulary, text) == expected, text
     assert tokenizers.failures == 0
+    tokenizers.close()
+
+
+async def test_a_vocabulary_that_the_fast_library_refuses_is_counted_by_the_right_one(tmp_path: Path) -> None:
+    made = Tokenizer(models.BPE({"a": 0, "f": 1, "i": 2, "fi": 3}, [("f", "i")]))
+    made.normalizer = normalizers.NFKC()
+    path = str(tmp_path / "nfkc.json")
+    made.save(path)
+    with pytest.raises(ValueError, match="normalizer"):
+        fastokens.Tokenizer.from_file(path)
+    tokenizers = LocalTokenizers()
+    assert await tokenizers.count(path, "\ufb01a") == 2  # the ligature is its two letters, one token
     tokenizers.close()
 
 
@@ -56,7 +69,7 @@ async def test_a_vocabulary_that_is_not_there_is_said_once_and_counted(
 
 async def test_a_text_that_is_too_long_is_not_counted() -> None:
     tokenizers = LocalTokenizers()
-    assert await tokenizers.count("o200k_base", "a" * (TEXT_BYTES_MAX + 1)) is None
+    assert await tokenizers.count("o200k_base", "a" * (TEXT_LENGTH_MAX + 1)) is None
     assert tokenizers.failures == 1
     tokenizers.close()
 
