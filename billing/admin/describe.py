@@ -77,7 +77,7 @@ def _operation_class(answer: object, sent: object, media_type: str) -> type[Oper
 
 
 def _typed(example: object) -> OpenAPIMediaType:
-    kind = "string" if isinstance(example, str) else "object"
+    kind = "string" if isinstance(example, str) else "array" if isinstance(example, list) else "object"
     return OpenAPIMediaType(schema=Schema(type=kind), examples=_examples(example))  # type: ignore[arg-type]  # an enum of Litestar's with these values
 
 

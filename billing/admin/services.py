@@ -15,6 +15,7 @@ from billing.infra.postgres import Database
 from billing.infra.zones import zone_of
 from billing.invoicing.service import InvoicingService
 from billing.limits.service import LimitService
+from billing.metering.external.service import EventService
 from billing.metering.service import UsageService
 from billing.pricing.service import PricingService
 from billing.tenants.service import RandomBytes, TenantService
@@ -30,6 +31,7 @@ class AdminServices:
         self.fleet = FleetService(database, clock, new_id)
         self.pricing = PricingService(database, clock, new_id)
         self.usage = UsageService(database)
+        self.events = EventService(database, clock)
         self.limits = LimitService(database, clock, new_id)
         self.invoicing = InvoicingService(database, clock, new_id, zone_of)
 

@@ -13,6 +13,7 @@ from litestar.types import ControllerRouterHandler
 
 from billing.admin.api import admin_router
 from billing.admin.documentation import asset, openapi_config, openapi_document
+from billing.admin.events import events_router
 from billing.admin.faults import Faults
 from billing.admin.headers import secure
 from billing.admin.operator import token_guard
@@ -58,6 +59,7 @@ def application(
     services_of = services_provider(database, now_us, new_id, random_bytes)
     routers: list[ControllerRouterHandler] = [
         admin_router(services_of, settings.admin_token_hash),
+        events_router(services_of, settings.admin_token_hash),
         openapi_document,
         asset,
         healthz,

@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Look": {
         "usage": "Tokens of a tenant by model, component and provenance.",
+        "events": "Report usage that did not pass the gateway: training, batch jobs.",
         "invoices": "What a tenant owes: preview, close a month, show, verify.",
         "requests": "The latest usage records with their counts.",
         "trace": "One request from its key to its cost.",

@@ -18,6 +18,7 @@ from billing.infra.system import new_id, now_us, random_bytes, user_name
 from billing.infra.zones import zone_of
 from billing.invoicing.service import InvoicingService
 from billing.limits.service import LimitService
+from billing.metering.external.service import EventService
 from billing.metering.service import UsageService
 from billing.pricing.service import PricingService
 from billing.tenants.service import TenantService
@@ -44,6 +45,7 @@ class Services:
         self.pricing = PricingService(database, now_us, new_id)
         self.limits = LimitService(database, now_us, new_id)
         self.usage = UsageService(database)
+        self.events = EventService(database, now_us)
         self.audit = AuditService(database)
         self.invoicing = InvoicingService(database, now_us, new_id, zone_of)
 

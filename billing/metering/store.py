@@ -223,7 +223,7 @@ async def partitions_ensure(connection: Connection, now_us: int) -> int:
 
 
 async def records_insert(
-    connection: Connection, rows: Sequence[Row], spool_id: UUID, now_us: int
+    connection: Connection, rows: Sequence[Row], spool_id: UUID | None, now_us: int
 ) -> set[Key]:
     """Insert records and add them to the rollup; returns the keys of those that were there before.
 
@@ -256,7 +256,7 @@ async def hashes_read(connection: Connection, rows: Sequence[Row]) -> dict[Key, 
 
 
 async def quarantine(
-    connection: Connection, rejected: Sequence[Rejected], spool_id: UUID, now_us: int
+    connection: Connection, rejected: Sequence[Rejected], spool_id: UUID | None, now_us: int
 ) -> None:
     """Keep what could not become a record; the same thing again is the same row."""
     columns = (
