@@ -97,8 +97,8 @@ def _model(operation: Operation, members: Members) -> str:
     return model_of(members)
 
 
-def _output_max(num_predict: object) -> int | None:
+def _output_max(asked: object) -> int | None:
     """The most tokens that may be generated; 0, -1 and -2 set no such limit, and a fraction is cut off."""
-    if isinstance(num_predict, bool) or not isinstance(num_predict, int | float):
+    if isinstance(asked, bool) or not isinstance(asked, int | float):
         return None
-    return int(num_predict) if 1 <= num_predict <= COUNT_MAX else None
+    return int(asked) if 1 <= asked <= COUNT_MAX else None
