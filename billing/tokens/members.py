@@ -67,6 +67,8 @@ def model_of(members: Members, *, required: bool = True) -> str:
 
 def flag(members: Members, name: str, *, unsaid: bool = False) -> bool:
     """A member that is true or false; ``unsaid`` when it is absent or null. Raises ``InvalidInput``."""
+    if name not in members:
+        return unsaid
     value = member(members, name, _boolean, "true or false")
     return unsaid if value is None else bool(value)
 
@@ -119,15 +121,22 @@ def count_of(members: Members, name: str) -> int | None:
 
 def output_max(members: Members, *names: str) -> int | None:
     """The most output tokens that a client names; engines differ in which of several names they obey, so the largest."""
-    named = [count_of(members, name) for name in names]
-    return max((tokens for tokens in named if tokens is not None), default=None)
+    largest = None
+    for name in names:
+        if name in members:
+            tokens = count_of(members, name)
+            if tokens is not None and (largest is None or tokens > largest):
+                largest = tokens
+    return largest
 
 
 def end_user_of(text: str | None, name: str = "user") -> str | None:
     """Whom the caller serves, as it says; raises ``InvalidInput`` when that is no short identifier."""
-    if text is not None and len(text) > END_USER_LENGTH_MAX:
+    if text is None:
+        return None
+    if len(text) > END_USER_LENGTH_MAX:
         raise InvalidInput(f"{name} is {len(text)} characters long, more than {END_USER_LENGTH_MAX}", name)
-    if text is not None and _CONTROL.search(text):
+    if _CONTROL.search(text):
         raise InvalidInput(f"{name} holds a control character; write an identifier", name)
     return text or None
 

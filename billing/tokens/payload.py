@@ -151,11 +151,11 @@ def decode(data: bytes) -> Reply | None:
 
 def usage_of(usage: Usage, provenance: Provenance, *, whole: str = "usage") -> TokenUsage:
     """Counts of a usage object. An embeddings reply has no ``completion_tokens``: its output is a reported 0."""
-    prompt = usage.prompt_tokens_details or PromptDetails()
+    prompt = usage.prompt_tokens_details or _NO_PROMPT_DETAILS
     written = (
         prompt.cache_write_tokens if prompt.cache_write_tokens is not None else prompt.created_cache_tokens
     )
-    details = usage.completion_tokens_details or CompletionDetails()
+    details = usage.completion_tokens_details or _NO_COMPLETION_DETAILS
     output = usage.completion_tokens
     if output is None and usage.total_tokens is not None and usage.total_tokens == usage.prompt_tokens:
         output = 0
@@ -177,6 +177,8 @@ def _parts(
     usage: Usage, prompt: PromptDetails, details: CompletionDetails, provenance: Provenance, whole: str
 ) -> dict[Part, Count]:
     """What is of another kind than text, and what a total holds beyond input and output (Gemini's thinking)."""
+    if prompt is _NO_PROMPT_DETAILS and details is _NO_COMPLETION_DETAILS and not _hidden(usage):
+        return {}
     parts: dict[Part, Count] = {}
     several = prompt.multimodal_tokens or Multimodal()
     inputs, outputs = f"{whole}.prompt_tokens_details", f"{whole}.completion_tokens_details"
@@ -193,12 +195,21 @@ def _parts(
         parts[Part.AUDIO_OUTPUT] = count(details.audio_tokens, provenance, f"{outputs}.audio_tokens")
     if details.image_tokens:
         parts[Part.IMAGE_OUTPUT] = count(details.image_tokens, provenance, f"{outputs}.image_tokens")
-    hidden = (usage.total_tokens or 0) - (usage.prompt_tokens or 0) - (usage.completion_tokens or 0)
-    if hidden > 0 and usage.prompt_tokens is not None and usage.completion_tokens is not None:
+    if hidden := _hidden(usage):
         parts[Part.HIDDEN] = count(
             hidden, provenance, f"{whole}.total_tokens - prompt_tokens - completion_tokens"
         )
     return {part: known for part, known in parts.items() if known.value is not None}
+
+
+def _hidden(usage: Usage) -> int:
+    """Tokens of a total that stand in neither input nor output; 0 where one of them is not told."""
+    if usage.total_tokens is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+        return 0
+    return max(0, usage.total_tokens - usage.prompt_tokens - usage.completion_tokens)
+
+
+_NO_PROMPT_DETAILS, _NO_COMPLETION_DETAILS = PromptDetails(), CompletionDetails()
 
 
 def usage_of_timings(timings: Timings) -> TokenUsage:

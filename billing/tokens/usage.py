@@ -146,6 +146,8 @@ def _stands_alone(usage: TokenUsage) -> bool:
 
 def clamp(usage: TokenUsage) -> TokenUsage:
     """The same usage with the containment rules enforced: a part larger than its whole is cut to it, and says so."""
+    if not usage.parts and _is_contained(usage):
+        return usage
     return TokenUsage(
         input=usage.input,
         cached_input=_within(usage.cached_input, usage.input),
@@ -154,6 +156,15 @@ def clamp(usage: TokenUsage) -> TokenUsage:
         reasoning=_within(usage.reasoning, usage.output),
         parts={part: _within_whole(part, count, usage) for part, count in usage.parts.items()},
     )
+
+
+def _is_contained(usage: TokenUsage) -> bool:
+    """Whether nothing is to be cut, as nearly always."""
+    whole, output = usage.input.value, usage.output.value
+    return (
+        whole is None
+        or ((usage.cached_input.value or 0) <= whole and (usage.cache_write.value or 0) <= whole)
+    ) and (output is None or (usage.reasoning.value or 0) <= output)
 
 
 def _within_whole(part: Part, count: Count, usage: TokenUsage) -> Count:

@@ -81,8 +81,10 @@ class NativeCall(Call, frozen=True, kw_only=True):
         """
         members = self.members
         # The engine counts what it sends whole, several answers too: only a hang-up needs the stream.
-        if self.stream or not always or (
-            _said(members, "stop") and (_said(members, "n_probs") or _said(members, "logprobs"))
+        if (
+            self.stream
+            or not always
+            or (_said(members, "stop") and (_said(members, "n_probs") or _said(members, "logprobs")))
         ):
             return None
         return NativeAssembler(

@@ -60,7 +60,11 @@ class ResponsesCall(Call, frozen=True, kw_only=True):
 
     def assembler(self, engine: Engine, *, always: bool = False) -> ResponsesAssembler | None:  # noqa: ARG002 - every engine ends its stream with the whole reply
         """What makes the whole reply out of a stream; a compaction cannot be streamed."""
-        return ResponsesAssembler() if always and not self.stream and not self.path.endswith("/compact") else None
+        return (
+            ResponsesAssembler()
+            if always and not self.stream and not self.path.endswith("/compact")
+            else None
+        )
 
 
 class CountCall(Call, frozen=True, kw_only=True):

@@ -10,7 +10,6 @@ from billing.tokens.engines import Engine, Merge
 from billing.tokens.members import (
     Members,
     an_object,
-    count_of,
     end_user_of,
     flag,
     items_of,
@@ -75,18 +74,22 @@ class TextCall(Call, frozen=True, kw_only=True):
 
     def choices_at(self, engine: Engine) -> int:
         """How many choices an engine makes of each prompt; raises ``InvalidInput`` where that is no whole number."""
-        named = (whole_number(self.members, name) for name in engine.choices_names)
-        return next((choices for choices in named if choices is not None), 1)
+        for name in engine.choices_names:
+            if name in self.members and (choices := whole_number(self.members, name)) is not None:
+                return choices
+        return 1
 
     def assembler(self, engine: Engine, *, always: bool = False) -> TextAssembler | None:
         """What makes the whole reply out of a stream, where only a stream is counted; with ``always`` of any such reply.
 
         None for a call that is not so asked: the client wants the stream itself, or the engine counts the whole reply.
         """
-        if self.stream or self.operation is Operation.EMBEDDINGS or not self._assembles(engine):
+        if self.stream or self.operation is Operation.EMBEDDINGS:
+            return None
+        if not always and engine.several_counted_whole:
             return None
         choices = self.choices_at(engine)
-        if not always and (engine.several_counted_whole or choices * self.prompts == 1):
+        if (not always and choices * self.prompts == 1) or not self._assembles(engine):
             return None
         return TextAssembler(engine, self.operation, choices, self.prompts)
 
@@ -100,8 +103,8 @@ class TextCall(Call, frozen=True, kw_only=True):
         if self.operation is Operation.EMBEDDINGS:
             return 0
         each = unsaid if self.output_max is None else self.output_max
-        named = (count_of(self.members, name) or 0 for name in _NAMES_OF_N)
-        return each * max(self.choices, *named) * self.prompts
+        choices = max(self.choices, output_max(self.members, *_NAMES_OF_N) or 1)
+        return each * choices * self.prompts
 
     def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:
         """The body to send: as it came where nothing must change, else with the model's name and the counts asked for."""

@@ -243,9 +243,9 @@ class TextReplyMeter(ReplyMeter):
         if self._reply is None:
             return TokenUsage()
         timings = self._reply.timings if self._engine.timings else None
-        counted = usage_of_timings(timings) if timings is not None else TokenUsage()
+        counted = usage_of_timings(timings) if timings is not None else None
         if self._reply.usage is None or self._reply.usage.empty:
-            return clamp(counted)
+            return clamp(counted or TokenUsage())
         usage = filled(usage_of(self._reply.usage, Provenance.REPORTED), counted)
         if self._prompts > 1:
             usage = without_cached(usage)
@@ -255,13 +255,17 @@ class TextReplyMeter(ReplyMeter):
 
     def reasoning_text(self) -> str | None:
         """The reasoning text to be counted by a tokenizer; None when the count is reported or there is no such text."""
-        if self._reply is None or self.usage().reasoning.value is not None:
-            return None
-        return self._text() or None
+        text = self._text()
+        # Nearly every reply has none: its usage is not made once more for that.
+        return text if text and self.usage().reasoning.value is None else None
 
     def _text(self) -> str:
-        messages = [choice.message for choice in self._reply.choices if choice.message] if self._reply else []
-        return "".join(message.reasoning_content or message.reasoning or "" for message in messages)
+        text = ""
+        for choice in self._reply.choices if self._reply else ():
+            message = choice.message
+            if message is not None and (said := message.reasoning_content or message.reasoning):
+                text += said
+        return text
 
 
 def _counts(latest: Timings | Usage) -> TokenUsage:
