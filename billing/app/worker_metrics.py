@@ -62,7 +62,7 @@ class Closes:
 
     def __init__(self, name_of: Callable[[UUID | None], str] = str) -> None:
         self._waiting: list[tuple[Served, Closed]] = []
-        self._open: dict[UUID, Served] = {}
+        self._open: dict[int, Served] = {}
         self._name_of = name_of
         self._labelled: set[tuple[str, str]] = set()
 
@@ -71,11 +71,11 @@ class Closes:
 
     def opened(self, entry: Opened) -> None:
         """Remember what a request is counted under; every one that is opened is closed."""
-        self._open[entry.id] = (entry.model, entry.backend_id)
+        self._open[entry.id.int] = (entry.model, entry.backend_id)
 
     def keep(self, entry: Closed) -> None:
         """Take an entry in."""
-        served = self._open.pop(entry.id, UNKNOWN)
+        served = self._open.pop(entry.id.int, UNKNOWN)
         if len(self._waiting) < CLOSES_MAX:
             self._waiting.append((served, entry))
 

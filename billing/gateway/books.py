@@ -1,7 +1,6 @@
 """What is written of a request: its open entry before anything is done, its progress, its close entry (P1, P2, P11)."""
 
 from collections import Counter
-from uuid import UUID
 
 from billing.clock import MICROSECONDS_PER_SECOND, Clock
 from billing.errors import Unavailable
@@ -33,8 +32,11 @@ class Books:
         self._durability = settings.durability
         self._progress_interval_us = int(settings.progress_interval_s * MICROSECONDS_PER_SECOND)
         self._counts = counts
-        self._open: dict[UUID, int | None] = {}
-        """What the gateway's own time was until each request left for its engine; None for one that has not left."""
+        self._open: dict[int, int | None] = {}
+        """By usage id the gateway's own time until a request left for its engine; None for one that has not left.
+
+        Ids as integers: a UUID's hash is computed in Python.
+        """
 
     def __repr__(self) -> str:
         return f"<Books {len(self._open)} open>"
@@ -42,15 +44,15 @@ class Books:
     def open(self, work: Work) -> None:
         """Write the open entry: from here on the request ends as exactly one record. Raises ``SpoolFull``."""
         self._spool.open(work.opened())
-        self._open[work.request.id] = None
+        self._open[work.request.id.int] = None
 
     def sent(self, work: Work) -> None:
         """The request leaves for the engine: what came before was the gateway's own time."""
-        self._open[work.request.id] = max(0, self._clock() - work.request.at_us)
+        self._open[work.request.id.int] = max(0, self._clock() - work.request.at_us)
 
     def is_open(self, work: Work) -> bool:
         """Whether the request was opened and not closed."""
-        return work.request.id in self._open
+        return work.request.id.int in self._open
 
     def progress(self, work: Work, meter: StreamMeter, progressed_us: int, now_us: int) -> int:
         """Write what is known of a stream, at most once an interval; when that was last done."""
@@ -73,7 +75,7 @@ class Books:
         Gives back why it could not be written: then nothing more is served (P11), and since the open entry stands, the
         recorder still makes a record of the request.
         """
-        overhead_us = self._open.pop(work.request.id, None)
+        overhead_us = self._open.pop(work.request.id.int, None)
         self._counts[ending.outcome] += 1
         self.settle(work, total_tokens(ending.usage))
         closed = Closed(

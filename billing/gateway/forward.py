@@ -117,10 +117,11 @@ def reply_headers(headers: list[tuple[bytes, bytes]], request_id: str) -> list[t
 
 def frames(headers: list[tuple[bytes, bytes]], framing: Framing) -> bool:
     """Whether a reply is a stream of events that are framed so; what holds no events is anything but JSON."""
-    types = [value.lower() for name, value in headers if name == b"content-type"]
-    if framing is Framing.BINARY:
-        return not any(kind.startswith(_JSON) for kind in types)
-    return any(kind.startswith(_MEDIA_TYPES[framing]) for kind in types)
+    expected = _MEDIA_TYPES.get(framing, (_JSON,))
+    for name, value in headers:
+        if name == b"content-type" and value.lower().startswith(expected):
+            return framing is not Framing.BINARY
+    return framing is Framing.BINARY
 
 
 def is_encoded(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -130,5 +131,7 @@ def is_encoded(headers: list[tuple[bytes, bytes]]) -> bool:
 
 def is_json(headers: list[tuple[bytes, bytes]]) -> bool:
     """Whether a reply is JSON by its type, or has none; the page of HTML that another proxy put in its place is not."""
-    types = [value.lower() for name, value in headers if name == b"content-type"]
-    return all(kind.startswith(b"application/json") for kind in types)
+    for name, value in headers:
+        if name == b"content-type" and not value.lower().startswith(_JSON):
+            return False
+    return True

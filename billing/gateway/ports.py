@@ -11,6 +11,7 @@ from billing.gateway.forward import Destination
 from billing.limits.admission import Permit
 from billing.limits.limit import Limit
 from billing.metering.event import Closed, Opened, Progress
+from billing.pricing.term import Term
 from billing.tokens.engines import Tokenize
 
 Headers = list[tuple[bytes, bytes]]
@@ -130,6 +131,12 @@ class Directory(Protocol):
     def models(self) -> list[Model]:
         """Every model that something serves."""
 
+    def terms(self, tenant_id: UUID) -> tuple[Term, ...]:
+        """What prices a tenant's usage, by start; empty for a tenant without a plan."""
+
+    def prices_reasoning_apart(self, tenant_id: UUID, model_name: str, at_us: int) -> bool:
+        """Whether a tenant's reasoning of a model costs something else than the rest of its answers, at an instant."""
+
 
 class Admission(Protocol):
     """Admits requests within their limits."""
@@ -145,7 +152,10 @@ class Admission(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Counts text where the engine can, within a time limit."""
+    """Counts text, within a time limit."""
 
     async def count(self, target: Target, how: Tokenize, text: str) -> int | None:
-        """Tokens of a text; None when it could not be counted in time."""
+        """Tokens of a text at the engine; None when it could not be counted in time."""
+
+    async def count_here(self, vocabulary: str, text: str) -> int | None:
+        """Tokens of a text by a vocabulary of this process; None when it could not be counted in time."""

@@ -1,6 +1,7 @@
-"""Counts text by the backend's own tokenizer, over the same connections as its requests, within a time limit."""
+"""Counts text within a time limit: by the backend's own tokenizer, over the same connections as its requests, or here."""
 
 import asyncio
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -28,16 +29,39 @@ def tokens_in(reply: bytes, how: Tokenize) -> int:
     return _number(member) if how.count_member is not None else len(_list(member))
 
 
-class BackendTokenizer:
-    """Asks the backend that gave the answer, each kind in its own way (``billing.tokens.engines``)."""
+class Vocabularies(Protocol):
+    """Counts text by vocabularies of this process, off its event loop (``billing.infra.tokenizers``)."""
 
-    def __init__(self, upstream: Upstream, *, timeout_s: float) -> None:
+    async def count(self, name: str, text: str) -> int | None:
+        """Tokens of a text; None when it cannot be counted."""
+
+
+class Tokenizers:
+    """Asks the backend that gave the answer, each kind in its own way (``billing.tokens.engines``), or a vocabulary."""
+
+    def __init__(self, upstream: Upstream, vocabularies: Vocabularies, *, timeout_s: float) -> None:
         self._upstream = upstream
+        self._vocabularies = vocabularies
         self._timeout_s = timeout_s
         self.failures = 0
 
     def __repr__(self) -> str:
-        return f"<BackendTokenizer failures={self.failures}>"
+        return f"<Tokenizers failures={self.failures}>"
+
+    async def count_here(self, vocabulary: str, text: str) -> int | None:
+        """Tokens of a text; None, counted, when there is no such vocabulary, or it did not count in time.
+
+        One that is loaded for the first time may take longer than that: it goes on being loaded, for the next text.
+        """
+        tokens = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                tokens = await self._vocabularies.count(vocabulary, text)
+        # A text that a library cannot take, or its threads that have ended at a stop: the request ends as well without.
+        except (TimeoutError, ValueError, RuntimeError):
+            tokens = None
+        self.failures += tokens is None
+        return tokens
 
     async def count(self, target: Target, how: Tokenize, text: str) -> int | None:
         """Tokens of a text; None, counted, when it is too long or the backend did not answer well and in time."""

@@ -7,6 +7,7 @@ from billing.errors import InvalidInput
 from billing.gateway.forward import Destination, destination
 from billing.gateway.label import label
 from billing.gateway.ports import Directory, Request
+from billing.gateway.probing import Probes
 from billing.gateway.routing import choose
 from billing.limits.admission import Permit
 from billing.limits.limit import Limit
@@ -17,9 +18,16 @@ from billing.tokens.call import JSON, Asked, Call
 from billing.tokens.dialects.routes import Route
 from billing.tokens.engines import Engine
 from billing.tokens.engines import engine as engine_of
+from billing.tokens.fixed import UnstreamedMeter
 from billing.tokens.meter import StreamMeter
+from billing.tokens.operation import Framing
+from billing.tokens.tags import Tags
 
 IDENTITY = b"identity"
+UNPROBED = Probes()
+"""Nothing is known to be refused."""
+UNSTREAMED = UnstreamedMeter()
+"""The meter of every reply that is no stream: it sees nothing, and is the same for all."""
 NAMES_SHOWN_MAX = 20
 STREAM_AND_ASSEMBLE = "stream_and_assemble"
 """The policy of a backend whose whole replies are counted while they are made (``fleet.backend.OnHangUp``)."""
@@ -43,6 +51,12 @@ class Work(msgspec.Struct, frozen=True):
     assembler: Assembler | None = None
     """What makes a whole reply of a stream, where the engine is asked for one and the client is not to see it."""
     permit: Permit | None = None
+    counts_reasoning: bool = False
+    """Whether the plan prices reasoning apart, so that a tokenizer is asked where no counter says how much it was."""
+    tags: Tags | None = None
+    """What marks reasoning in the model's answers, where its engine does not take it out."""
+    vocabulary: str | None = None
+    """What counts the model's text where its engine cannot."""
 
     def __repr__(self) -> str:
         return f"<Work {self.request!r} {self.meter!r}>"
@@ -55,6 +69,18 @@ class Work(msgspec.Struct, frozen=True):
     def drains(self) -> bool:
         """Whether the reply is let finish, and counted, though its client has left."""
         return not self.call.stream and self.assembler is None and self.target.backend.on_hang_up == DRAIN
+
+    def plainer(self, probes: Probes) -> "Work":
+        """The same for an engine that refused what was added to the request."""
+        engine = probes.engine_at(self.target.backend, self.engine)
+        call, stream = self.call, self.call.stream or self.assembler is not None
+        return msgspec.structs.replace(
+            self,
+            engine=engine,
+            body=call.upstream_body(engine, self.target.deployment.backend_model, stream=stream),
+            meter=_meter(call, engine, keeps=self.counts_reasoning, tags=self.tags) if stream else self.meter,
+            assembler=None if self.assembler is None else call.assembler(engine, always=True),
+        )
 
     def opened(self) -> Opened:
         """The open entry."""
@@ -78,7 +104,9 @@ class Work(msgspec.Struct, frozen=True):
         )
 
 
-def decide(directory: Directory, request: Request, caller: Caller, route: Route) -> Work:
+def decide(
+    directory: Directory, request: Request, caller: Caller, route: Route, probes: Probes = UNPROBED
+) -> Work:
     """Everything about a request that needs no waiting; raises what its caller is to be told."""
     if request.headers.get(b"content-encoding", IDENTITY) != IDENTITY:
         raise InvalidInput("a compressed request body is not accepted; send it as it is")
@@ -87,11 +115,13 @@ def decide(directory: Directory, request: Request, caller: Caller, route: Route)
     )
     model = directory.model(call.model) if call.model else _only_model(directory, call)
     target = choose(_serving(directory, model, call), request.id, model.name)
-    engine = engine_of(target.backend.engine)
+    engine = probes.engine_at(target.backend, engine_of(target.backend.engine))
     call.check(engine)
     always = target.backend.on_hang_up == STREAM_AND_ASSEMBLE
     assembler = None if call.stream else call.assembler(engine, always=always)
     stream = call.stream or assembler is not None
+    keeps, tags = directory.prices_reasoning_apart(caller.tenant_id, model.name, request.at_us), _tags(model)
+    is_followed = stream or call.framing is Framing.BINARY
     return Work(
         request=request,
         caller=caller,
@@ -102,9 +132,24 @@ def decide(directory: Directory, request: Request, caller: Caller, route: Route)
         body=call.upstream_body(engine, target.deployment.backend_model, stream=stream),
         place=destination(target.backend.url),
         limits=directory.limits(caller, model.name),
-        meter=call.stream_meter(engine),
+        meter=_meter(call, engine, keeps=keeps, tags=tags) if is_followed else UNSTREAMED,
         assembler=assembler,
+        counts_reasoning=keeps,
+        tags=tags,
+        vocabulary=model.tokenizer,
     )
+
+
+def _meter(call: Call, engine: Engine, *, keeps: bool, tags: Tags | None) -> StreamMeter:
+    meter = call.stream_meter(engine)
+    if keeps or tags is not None:
+        meter.watch_reasoning(keeps=keeps, tags=tags)
+    return meter
+
+
+def _tags(model: Model) -> Tags | None:
+    start, end = model.reasoning_start, model.reasoning_end
+    return None if start is None or end is None else Tags(start, end)
 
 
 def _serving(directory: Directory, model: Model, call: Call) -> tuple[Target, ...]:

@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from enum import Enum, auto
 
-from billing.tokens.usage import TokenUsage
+from billing.tokens.tags import Tags
+from billing.tokens.usage import UNKNOWN, Count, TokenUsage
 
 
 class Edit(Enum):
@@ -67,6 +68,20 @@ class StreamMeter(ABC):
         """An event's data without the members that the client did not ask for; every other member's bytes stay."""
         return data
 
+    def watch_reasoning(self, *, keeps: bool, tags: Tags | None) -> None:  # noqa: B027 - most replies hold no reasoning
+        """Before the first event: ``keeps`` the text of reasoning for a tokenizer; ``tags`` that mark it in an answer."""
+
+    def reasoning_text(self) -> str | None:
+        """The kept reasoning text; None when the count is known, when there is no such text, or not all of it was kept."""
+        return None
+
+    def reasoning_estimate(self) -> Count:
+        """Reasoning tokens where no tokenizer counts them, better than by the length of the text; most replies have none."""
+        return UNKNOWN
+
+    def forget(self) -> None:  # noqa: B027 - most meters keep no text
+        """Drop the text that is kept (P13)."""
+
     def spoke(self, now_us: int, *, answer: bool) -> None:
         """Generated text was seen; ``answer`` whether any of it was not reasoning."""
         if self.last_token_us is None:
@@ -113,6 +128,13 @@ class ReplyMeter(ABC):
     def reasoning_text(self) -> str | None:
         """The reasoning text to be counted by a tokenizer; None when the count is reported or there is no such text."""
         return None
+
+    def reasoning_estimate(self) -> Count:
+        """Reasoning tokens where no tokenizer counts them, better than by the length of the text; most replies have none."""
+        return UNKNOWN
+
+    def split_reasoning(self, tags: Tags) -> None:  # noqa: B027 - most replies hold no reasoning
+        """Take ``tags`` for what marks reasoning in an answer; before ``usage`` is read."""
 
     def stripped(self, body: bytes) -> bytes:
         """The reply without what only metering asked for."""

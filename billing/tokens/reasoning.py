@@ -31,6 +31,12 @@ class ReasoningCounter:
         if reasoning:
             self._last = self._counter
 
+    def reclaim(self) -> None:
+        """All that came before the present event was reasoning: a model that began inside it told so by its end only."""
+        if self._before is None:
+            self._before = 0
+            self._last = self._counter
+
     @property
     def seen(self) -> bool:
         """Whether any reasoning text came."""

@@ -29,10 +29,10 @@ from billing.tokens.engines import Engine, Says
 from billing.tokens.members import MODEL_LENGTH_MAX
 from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
 from billing.tokens.payload import count
+from billing.tokens.reasoning_text import ReasoningText
+from billing.tokens.tags import Tags
 from billing.tokens.usage import UNKNOWN, Count, Part, Provenance, TokenUsage, clamp
 
-REASONING_CHARACTERS_MAX = 1 << 20
-"""Reasoning text of one stream that is kept to be counted; of a longer one none is, and its count stays unknown."""
 OTHER_MODELS_MAX = 16
 COUNTED_NOTHING = TokenUsage(output=Count(0, Provenance.REPORTED, "count_tokens generates nothing"))
 """The usage of ``count_tokens``: the number that it tells is an answer, not usage."""
@@ -65,14 +65,11 @@ class Spoken(NamedTuple):
 
 
 class MessageStreamMeter(StreamMeter):
-    """Follows the events of one streamed message; ``keeps_reasoning`` where its text is to be counted by a tokenizer."""
+    """Follows the events of one streamed message."""
 
-    __slots__ = (
-        "_delta", "_engine", "_keeps_reasoning", "_kept", "_kept_characters", "_redacted", "_start", "_stop_reason",
-        "_thought",
-    )  # fmt: skip
+    __slots__ = ("_delta", "_engine", "_redacted", "_start", "_stop_reason", "_text", "_thought")
 
-    def __init__(self, engine: Engine, *, keeps_reasoning: bool = False) -> None:
+    def __init__(self, engine: Engine) -> None:
         super().__init__()
         self._engine = engine
         self._start: Usage | None = None
@@ -80,9 +77,12 @@ class MessageStreamMeter(StreamMeter):
         self._stop_reason: str | None = None
         self._thought = False
         self._redacted = False
-        self._keeps_reasoning = keeps_reasoning
-        self._kept: list[str] = []
-        self._kept_characters = 0
+        self._text: ReasoningText | None = None
+        """There where reasoning text is kept."""
+
+    def watch_reasoning(self, *, keeps: bool, tags: Tags | None) -> None:  # noqa: ARG002 - engines of this dialect split
+        """Before the first event: ``keeps`` the text of reasoning for a tokenizer."""
+        self._text = ReasoningText(keeps=True) if keeps else None
 
     def see(self, data: bytes, now_us: int) -> Edit:
         """One event's data. Nothing is asked for on the client's behalf, so it may see all of it."""
@@ -107,9 +107,14 @@ class MessageStreamMeter(StreamMeter):
 
     def reasoning_text(self) -> str | None:
         """The kept reasoning text; None when its count is reported, or when not all of it was kept."""
-        if self._redacted or self.usage().reasoning.value is not None:
+        if self._text is None or self._redacted or self.usage().reasoning.value is not None:
             return None
-        return "".join(self._kept) or None
+        return self._text.text()
+
+    def forget(self) -> None:
+        """Drop the text that is kept (P13)."""
+        if self._text is not None:
+            self._text.forget()
 
     def _told(self) -> Usage | None:
         return self._start if self._delta is None else replaced(self._start, self._delta)
@@ -167,16 +172,10 @@ class MessageStreamMeter(StreamMeter):
     def _speak(self, thinking: str | None, answer: str | bool | None, now_us: int) -> None:
         if thinking:
             self._thought = True
-            self._keep(thinking)
+            if self._text is not None:
+                self._text.see(0, thinking, "")
         if thinking or answer:
             self.spoke(now_us, answer=bool(answer))
-
-    def _keep(self, thinking: str) -> None:
-        self._kept_characters += len(thinking)
-        if self._kept_characters > REASONING_CHARACTERS_MAX:
-            self._kept.clear()
-        elif self._keeps_reasoning:
-            self._kept.append(thinking)
 
 
 class MessageReplyMeter(ReplyMeter):

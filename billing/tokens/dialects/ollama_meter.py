@@ -11,7 +11,9 @@ import msgspec
 from billing.tokens.merging import filled
 from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
 from billing.tokens.payload import count
+from billing.tokens.reasoning_text import ReasoningText
 from billing.tokens.salvage import read
+from billing.tokens.tags import Tags, split
 from billing.tokens.usage import UNKNOWN, Count, Provenance, TokenUsage, clamp
 
 NOTHING_GENERATED = frozenset({"load", "unload"})
@@ -51,11 +53,18 @@ class Line(msgspec.Struct, frozen=True):
         """The text of its reasoning."""
         return (self.message.thinking if self.message else self.thinking) or ""
 
+    def answered(self) -> str:
+        """The text of its answer."""
+        return (self.message.content if self.message else self.response) or ""
+
+    def called_bytes(self) -> int:
+        """How long its tool calls are."""
+        calls = bytes(self.message.tool_calls if self.message else self.tool_calls)
+        return 0 if calls in _EMPTY else len(calls)
+
     def answered_bytes(self) -> int:
         """How long its answer is, tool calls included."""
-        text = self.message.content if self.message else self.response
-        calls = bytes(self.message.tool_calls if self.message else self.tool_calls)
-        return len((text or "").encode()) + (0 if calls in _EMPTY else len(calls))
+        return len(self.answered().encode()) + self.called_bytes()
 
     def counts(self, *, spoken: bool) -> TokenUsage:
         """Its counts; ``spoken`` whether any text was generated before or in it: only then is a missing count unknown."""
@@ -94,7 +103,7 @@ _embedded = msgspec.json.Decoder(Embedded)
 class OllamaStreamMeter(StreamMeter):
     """Follows the lines of a streamed chat or generation; ``known`` is what is sure before the first."""
 
-    __slots__ = ("_answered_bytes", "_known", "_last", "_reasoned_bytes")
+    __slots__ = ("_answered_bytes", "_known", "_last", "_reasoned_bytes", "_text")
 
     def __init__(self, known: TokenUsage) -> None:
         super().__init__()
@@ -102,6 +111,12 @@ class OllamaStreamMeter(StreamMeter):
         self._last: Line | None = None
         self._reasoned_bytes = 0
         self._answered_bytes = 0
+        self._text: ReasoningText | None = None
+        """There where reasoning text is kept or marked by tags."""
+
+    def watch_reasoning(self, *, keeps: bool, tags: Tags | None) -> None:
+        """Before the first line: ``keeps`` the text of reasoning for a tokenizer; ``tags`` that mark it in an answer."""
+        self._text = ReasoningText(keeps=keeps, tags=tags)
 
     def see(self, data: bytes, now_us: int) -> Edit:
         """One line; nothing of it was asked for by metering, so all of it is the client's."""
@@ -116,6 +131,8 @@ class OllamaStreamMeter(StreamMeter):
         if line.error:
             self.failed = True
         reasoned, answered = len(line.reasoned().encode()), line.answered_bytes()
+        if self._text is not None:
+            reasoned, answered = self._told_apart(line, self._text)
         self._reasoned_bytes += reasoned
         self._answered_bytes += answered
         if reasoned or answered:
@@ -124,11 +141,32 @@ class OllamaStreamMeter(StreamMeter):
             self._last = line
             self.finished = self.done = True
 
+    def _told_apart(self, line: Line, text: ReasoningText) -> tuple[int, int]:
+        """How long the reasoning and the answer of a line are."""
+        heard = text.see(0, line.reasoned(), line.answered())
+        if heard.reclaims:
+            self.first_answer_us = None
+            self._reasoned_bytes, self._answered_bytes = self._reasoned_bytes + self._answered_bytes, 0
+        reasoned, answered = len(line.reasoned().encode()), len(line.answered().encode())
+        if heard.reasons and not reasoned:
+            # A line holds one token, as a rule: it is the one or the other.
+            reasoned, answered = answered, 0
+        return reasoned, (answered if heard.answers else 0) + line.called_bytes()
+
     def usage(self) -> TokenUsage:
         """The counts of the last line; before it Ollama says nothing."""
         if self._last is None:
             return self._known
         return clamp(filled(self._last.counts(spoken=self.last_token_us is not None), self._known))
+
+    def reasoning_text(self) -> str | None:
+        """The kept reasoning text, or None without any; Ollama never counts it apart."""
+        return None if self._text is None else self._text.text()
+
+    def forget(self) -> None:
+        """Drop the text that is kept (P13)."""
+        if self._text is not None:
+            self._text.forget()
 
     def reasoning_estimate(self) -> Count:
         """Reasoning tokens, which Ollama counts in ``eval_count`` only: its share by length of text."""
@@ -138,11 +176,12 @@ class OllamaStreamMeter(StreamMeter):
 class OllamaReplyMeter(ReplyMeter):
     """Reads the counts of a whole reply to a chat or a generation."""
 
-    __slots__ = ("_known", "_line")
+    __slots__ = ("_known", "_line", "_tags")
 
     def __init__(self, body: bytes, known: TokenUsage) -> None:
         self._line = read(_line, body) or Line()
         self._known = known
+        self._tags: Tags | None = None
 
     @property
     def response_id(self) -> str | None:
@@ -161,12 +200,24 @@ class OllamaReplyMeter(ReplyMeter):
 
     def reasoning_text(self) -> str | None:
         """The reasoning text to be counted by a tokenizer; Ollama never counts it apart."""
-        return self._line.reasoned() or None
+        return self._told_apart()[0] or None
+
+    def split_reasoning(self, tags: Tags) -> None:
+        """Take ``tags`` for what marks reasoning in an answer."""
+        self._tags = tags
 
     def reasoning_estimate(self) -> Count:
         """Reasoning tokens where no tokenizer counts them: their share of ``eval_count`` by length of text."""
-        reasoned_bytes = len(self._line.reasoned().encode())
-        return _share(self.usage().output, reasoned_bytes, self._line.answered_bytes())
+        reasoned, answered = (len(text.encode()) for text in self._told_apart())
+        return _share(self.usage().output, reasoned, answered + self._line.called_bytes())
+
+    def _told_apart(self) -> tuple[str, str]:
+        """Reasoning and answer."""
+        line = self._line
+        if self._tags is None:
+            return line.reasoned(), line.answered()
+        parts = split(line.answered(), self._tags)
+        return line.reasoned() + parts.reasoning, parts.answer
 
 
 class EmbeddedReplyMeter(ReplyMeter):

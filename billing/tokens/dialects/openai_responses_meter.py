@@ -17,7 +17,9 @@ from billing.tokens.merging import filled, later
 from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
 from billing.tokens.payload import Timings, usage_of_timings
 from billing.tokens.reasoning import ReasoningCounter
+from billing.tokens.reasoning_text import ReasoningText
 from billing.tokens.sse import DONE
+from billing.tokens.tags import Tags
 from billing.tokens.usage import Count, Part, Provenance, TokenUsage, clamp
 
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -35,7 +37,9 @@ class ResponsesStreamMeter(StreamMeter):
     ``timings_asked``: the client itself wants llama.cpp's running counts on every event.
     """
 
-    __slots__ = ("_engine", "_latest", "_reasoning", "_reported", "_running", "_searches", "_timings_asked")
+    __slots__ = (
+        "_engine", "_latest", "_reasoning", "_reported", "_running", "_searches", "_text", "_text_kind", "_timings_asked",
+    )  # fmt: skip
 
     def __init__(self, engine: Engine, *, timings_asked: bool = False) -> None:
         super().__init__()
@@ -46,6 +50,13 @@ class ResponsesStreamMeter(StreamMeter):
         self._running: TokenUsage | None = None
         self._reasoning = ReasoningCounter()
         self._searches = 0
+        self._text: ReasoningText | None = None
+        """There where reasoning text is kept: the reasoning itself or its summary, whichever comes."""
+        self._text_kind = ""
+
+    def watch_reasoning(self, *, keeps: bool, tags: Tags | None) -> None:  # noqa: ARG002 - engines of this dialect split
+        """Before the first event: ``keeps`` the text of reasoning for a tokenizer."""
+        self._text = ReasoningText(keeps=True) if keeps else None
 
     def see(self, data: bytes, now_us: int) -> Edit:
         """One event's data; what the client may see of it."""
@@ -66,6 +77,17 @@ class ResponsesStreamMeter(StreamMeter):
             usage = msgspec.structs.replace(usage, reasoning=self._reasoning.count())
         return clamp(usage)
 
+    def reasoning_text(self) -> str | None:
+        """The kept reasoning text; None when the count is known, when there is no such text, or not all of it was kept."""
+        if self._text is None or self.usage().reasoning.value is not None:
+            return None
+        return self._text.text()
+
+    def forget(self) -> None:
+        """Drop the text that is kept (P13)."""
+        if self._text is not None:
+            self._text.forget()
+
     def strip(self, data: bytes) -> bytes:
         """An event's data without the running counts that the client did not ask for; every other byte of a member stays."""
         try:
@@ -85,6 +107,8 @@ class ResponsesStreamMeter(StreamMeter):
         delta = kind.endswith(".delta") and bool(event.delta) and not kind.startswith(_NOT_GENERATED)
         reasons = delta and kind.startswith(_REASONING)
         self._reasoning.see(counter, reasoning=reasons)
+        if reasons and self._text is not None:
+            self._keep(self._text, kind, event.delta or "", is_counted=counter is not None)
         calls = (
             kind == "response.output_item.added" and event.item is not None and event.item.type in _TOOL_CALLS
         )
@@ -97,6 +121,14 @@ class ResponsesStreamMeter(StreamMeter):
             self.finished = event.item.type == "message"
         if kind in _TERMINAL:
             self._end(event.response or Response(), failed=kind == "response.failed")
+
+    def _keep(self, text: ReasoningText, kind: str, delta: str, *, is_counted: bool) -> None:
+        """Text and summary together would count the same twice; where a counter runs, no text is needed."""
+        self._text_kind = self._text_kind or kind
+        if is_counted:
+            text.forget()
+        elif kind == self._text_kind:
+            text.see(0, delta, "")
 
     def _end(self, response: Response, *, failed: bool) -> None:
         status = FAILED if failed else response.status

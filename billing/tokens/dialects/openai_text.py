@@ -111,7 +111,8 @@ class TextCall(Call, frozen=True, kw_only=True):
         changes: dict[str, Any] = {} if backend_model == self.model else {"model": backend_model}
         if stream:
             changes.update(engine.stream_fields)
-            changes["stream_options"] = an_object(self.members, "stream_options") | engine.stream_options
+            if options := an_object(self.members, "stream_options") | engine.stream_options:
+                changes["stream_options"] = options
             if not self.stream:
                 changes["stream"] = True
         changes.update(dict.fromkeys(engine.members_removed & self.members.keys()))

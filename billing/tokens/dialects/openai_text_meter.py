@@ -6,9 +6,11 @@ from billing.tokens.engines import Engine, Merge, Says
 from billing.tokens.merging import CHOICES_TRACKED_MAX, Several, filled, later, without_cached
 from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
 from billing.tokens.operation import Operation
-from billing.tokens.payload import Choice, Reply, Timings, Usage, decode, usage_of, usage_of_timings
+from billing.tokens.payload import Choice, Delta, Reply, Timings, Usage, decode, usage_of, usage_of_timings
 from billing.tokens.reasoning import ReasoningCounter
+from billing.tokens.reasoning_text import ReasoningText
 from billing.tokens.sse import DONE
+from billing.tokens.tags import Tags, split
 from billing.tokens.usage import UNKNOWN, Count, Provenance, TokenUsage, clamp
 
 
@@ -35,7 +37,7 @@ class TextStreamMeter(StreamMeter):
 
     __slots__ = (
         "_choices", "_engine", "_finished", "_latest", "_operation", "_prompts", "_reasoning", "_reasonings", "_reported",
-        "_reports", "_running", "_several", "_wish",
+        "_reports", "_running", "_several", "_tagged", "_text", "_wish",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, operation: Operation, choices: int, prompts: int, wish: Wish) -> None:
@@ -60,6 +62,14 @@ class TextStreamMeter(StreamMeter):
         )
         """Their final counts, where the engine sends one usage for each."""
         self._reasonings: dict[int, ReasoningCounter] = {}
+        self._text: ReasoningText | None = None
+        """There where reasoning text is kept or marked by tags."""
+        self._tagged = False
+
+    def watch_reasoning(self, *, keeps: bool, tags: Tags | None) -> None:
+        """Before the first event: ``keeps`` the text of reasoning for a tokenizer; ``tags`` that mark it in an answer."""
+        self._text = ReasoningText(keeps=keeps, tags=tags)
+        self._tagged = tags is not None
 
     def see(self, data: bytes, now_us: int) -> Edit:
         """One event's data; what the client may see of it."""
@@ -93,26 +103,44 @@ class TextStreamMeter(StreamMeter):
             self.response_model = reply.model
         if reply.error != _ABSENT and bytes(reply.error) not in _NULL:
             self.failed = True
-        counter = self._count(reply)
         reasons = answers = False
         for choice in reply.choices:
             if choice.finish_reason:
                 self._finish(choice.index)
-            reasons = reasons or _reasons(choice)
-            answers = answers or _answers(choice)
+            if self._text is None:
+                reasons = reasons or _reasons(choice)
+                answers = answers or _answers(choice)
+            else:
+                heard = self._hear(choice, self._text)
+                reasons, answers = reasons or heard[0], answers or heard[1]
+        counter = self._count(reply, reasons=reasons)
+        if counter is not None and self._text is not None:
+            # The counter counts reasoning exactly: no text is needed.
+            self._text.forget()
         self._reasoning.see(counter, reasoning=reasons)
         if reasons or answers:
             self.spoke(now_us, answer=answers)
+
+    def _hear(self, choice: Choice, text: ReasoningText) -> tuple[bool, bool]:
+        """Whether a choice's event reasons and answers, told apart by tags where there are some."""
+        delta = choice.delta or Delta(content=choice.text)
+        heard = text.see(choice.index, delta.reasoning_content or delta.reasoning or "", delta.content or "")
+        if heard.reclaims:
+            self.first_answer_us = None
+            self._reasoning.reclaim()
+            if choice.index in self._reasonings:
+                self._reasonings[choice.index].reclaim()
+        return heard.reasons, heard.answers or _calls(delta)
 
     def _finish(self, index: int) -> None:
         if len(self._finished) < CHOICES_TRACKED_MAX:
             self._finished.add(index)
         self.finished = len(self._finished) >= min(self._choices * self._prompts, CHOICES_TRACKED_MAX)
 
-    def _count(self, reply: Reply) -> int | None:
+    def _count(self, reply: Reply, *, reasons: bool) -> int | None:
         """Take the event's counts; its cumulative output counter, None when it carries none."""
         if self._several is not None:
-            self._count_several(self._several, reply)
+            self._count_several(self._several, reply, reasons=reasons)
             return None
         counter = None
         if reply.timings is not None and self._engine.timings:
@@ -127,7 +155,7 @@ class TextStreamMeter(StreamMeter):
         self._advance(usage)
         return usage.completion_tokens
 
-    def _count_several(self, several: Several, reply: Reply) -> None:
+    def _count_several(self, several: Several, reply: Reply, *, reasons: bool) -> None:
         """The same of an event that stands for one of several choices."""
         index = reply.choices[0].index if reply.choices else None
         running: TokenUsage | None = None
@@ -147,7 +175,6 @@ class TextStreamMeter(StreamMeter):
             several.see(index, running)
         if len(self._reasonings) < CHOICES_TRACKED_MAX or index in self._reasonings:
             counter = None if running is None else running.output.value
-            reasons = _reasons(reply.choices[0])
             self._reasonings.setdefault(index, ReasoningCounter()).see(counter, reasoning=reasons)
 
     def _advance(self, present: Timings | Usage) -> None:
@@ -164,7 +191,7 @@ class TextStreamMeter(StreamMeter):
 
     def _with_reasoning(self, usage: TokenUsage) -> TokenUsage:
         """Reasoning as reported, unless nothing or a doubtful 0 was reported and reasoning text was seen."""
-        if self._operation is not Operation.CHAT:
+        if self._operation is not Operation.CHAT and not self._tagged:
             return usage
         seen = self._reasoning.seen
         if usage.reasoning.value and self._engine.reasoning is not Says.NO:
@@ -188,6 +215,17 @@ class TextStreamMeter(StreamMeter):
                 return UNKNOWN
             total += count.value
         return Count(total, Provenance.RUNNING, "output counter over the reasoning deltas of each choice")
+
+    def reasoning_text(self) -> str | None:
+        """The kept reasoning text; None when the count is known, when there is no such text, or not all of it was kept."""
+        if self._text is None or self.usage().reasoning.value is not None:
+            return None
+        return self._text.text()
+
+    def forget(self) -> None:
+        """Drop the text that is kept (P13)."""
+        if self._text is not None:
+            self._text.forget()
 
     def _edit(self, reply: Reply, data: bytes) -> Edit:
         wish = self._wish
@@ -221,12 +259,13 @@ class TextStreamMeter(StreamMeter):
 class TextReplyMeter(ReplyMeter):
     """Reads the counts of one ``chat.completion``, ``text_completion`` or list of embeddings."""
 
-    __slots__ = ("_engine", "_prompts", "_reply")
+    __slots__ = ("_engine", "_prompts", "_reply", "_tags")
 
     def __init__(self, engine: Engine, body: bytes, prompts: int = 1) -> None:
         self._engine = engine
         self._prompts = prompts
         self._reply = decode(body)
+        self._tags: Tags | None = None
 
     @property
     def response_id(self) -> str | None:
@@ -259,12 +298,18 @@ class TextReplyMeter(ReplyMeter):
         # Nearly every reply has none: its usage is not made once more for that.
         return text if text and self.usage().reasoning.value is None else None
 
+    def split_reasoning(self, tags: Tags) -> None:
+        """Take ``tags`` for what marks reasoning in an answer."""
+        self._tags = tags
+
     def _text(self) -> str:
         text = ""
         for choice in self._reply.choices if self._reply else ():
             message = choice.message
             if message is not None and (said := message.reasoning_content or message.reasoning):
                 text += said
+            if self._tags is not None and (content := choice.text if message is None else message.content):
+                text += split(content, self._tags).reasoning
         return text
 
 
@@ -278,8 +323,12 @@ def _reasons(choice: Choice) -> bool:
 
 def _answers(choice: Choice) -> bool:
     if choice.delta is not None:
-        return bool(choice.delta.content) or bytes(choice.delta.tool_calls) not in {b"", b"null", b"[]"}
+        return bool(choice.delta.content) or _calls(choice.delta)
     return bool(choice.text)
+
+
+def _calls(delta: Delta) -> bool:
+    return bytes(delta.tool_calls) not in {b"", b"null", b"[]"}
 
 
 def _holds_only_usage(data: bytes) -> bool:

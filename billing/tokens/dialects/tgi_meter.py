@@ -13,8 +13,10 @@ from billing.tokens.members import Members
 from billing.tokens.merging import added
 from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
 from billing.tokens.payload import count
-from billing.tokens.salvage import is_array, read
-from billing.tokens.usage import Count, Provenance, TokenUsage
+from billing.tokens.reasoning import ReasoningCounter
+from billing.tokens.salvage import is_array, read, read_each
+from billing.tokens.tags import Tags, TagSplitter
+from billing.tokens.usage import UNKNOWN, Count, Provenance, TokenUsage, clamp
 
 INPUT_HEADER = b"x-prompt-tokens"
 OUTPUT_HEADER = b"x-generated-tokens"
@@ -41,6 +43,8 @@ class Details(msgspec.Struct, frozen=True):
     generated_tokens: int | None = None
     input_length: int | None = None
     best_of_sequences: list[Sequence] | None = None
+    tokens: msgspec.Raw = msgspec.Raw()
+    """Of a whole reply, each token; read only where tags mark reasoning."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -53,20 +57,53 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 _reply = msgspec.json.Decoder(Reply)
+_tokens = msgspec.json.Decoder(list[Token])
 _decode_members = msgspec.json.Decoder(Members).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class TaggedTokens:
+    """Counts the tokens between tags, where each token is told apart."""
+
+    __slots__ = ("_counter", "_splitter", "_tokens")
+
+    def __init__(self, tags: Tags) -> None:
+        self._splitter = TagSplitter(tags)
+        self._counter = ReasoningCounter()
+        self._tokens = 0
+
+    def __repr__(self) -> str:
+        return f"<TaggedTokens {self._tokens} {self._counter!r}>"
+
+    def see(self, token: Token) -> bool:
+        """Whether the next token is reasoning."""
+        split = self._splitter.feed(token.text or "")
+        if split.reclaims:
+            self._counter.reclaim()
+        self._tokens += 1
+        self._counter.see(self._tokens, reasoning=bool(split.reasoning))
+        return bool(split.reasoning)
+
+    def count(self) -> Count:
+        """Reasoning tokens so far."""
+        return self._counter.count()
 
 
 class TgiStreamMeter(StreamMeter):
     """Follows a stream of tokens; ``shows_details`` whether the client asked for them."""
 
-    __slots__ = ("_details", "_shows_details", "_tokens")
+    __slots__ = ("_details", "_reasoning", "_shows_details", "_tokens")
 
     def __init__(self, *, shows_details: bool) -> None:
         super().__init__()
         self._shows_details = shows_details
         self._details: Details | None = None
         self._tokens = 0
+        self._reasoning: TaggedTokens | None = None
+
+    def watch_reasoning(self, *, keeps: bool, tags: Tags | None) -> None:  # noqa: ARG002 - events are tokens: they are counted
+        """Before the first event: ``tags`` that mark reasoning in an answer."""
+        self._reasoning = None if tags is None else TaggedTokens(tags)
 
     def see(self, data: bytes, now_us: int) -> Edit:
         """One event's data; what the client may see of it."""
@@ -81,8 +118,9 @@ class TgiStreamMeter(StreamMeter):
             self.failed = True
         if event.token is not None:
             self._tokens += 1
+            reasons = self._reasoning is not None and self._reasoning.see(event.token)
             if event.token.text and not event.token.special:
-                self.spoke(now_us, answer=True)
+                self.spoke(now_us, answer=not reasons)
         if event.details is not None:
             self._details = event.details
         if event.details is not None or event.generated_text is not None:
@@ -94,9 +132,12 @@ class TgiStreamMeter(StreamMeter):
         output = count(details.generated_tokens, Provenance.REPORTED, _GENERATED)
         if output.value is None and self._tokens:
             output = Count(self._tokens, Provenance.RUNNING, "tokens in the stream's events")
-        return TokenUsage(
+        usage = TokenUsage(
             input=count(details.input_length, Provenance.REPORTED, "details.input_length"), output=output
         )
+        if self._reasoning is None:
+            return usage
+        return clamp(msgspec.structs.replace(usage, reasoning=self._reasoning.count()))
 
     def strip(self, data: bytes) -> bytes:
         """An event's data as it comes when no details were asked for: ``details`` is null there."""
@@ -110,7 +151,7 @@ class TgiReplyMeter(ReplyMeter):
     ``best_of`` sequences were generated, of which the reply shows the best; all of them are counted.
     """
 
-    __slots__ = ("_best_of", "_headers", "_reply", "_shows_details")
+    __slots__ = ("_best_of", "_headers", "_reply", "_shows_details", "_tags")
 
     def __init__(self, body: bytes, *, best_of: int = 1, shows_details: bool = False) -> None:
         listed = _listed(body)
@@ -118,6 +159,7 @@ class TgiReplyMeter(ReplyMeter):
         self._best_of = best_of
         self._shows_details = shows_details
         self._headers: dict[bytes, int] = {}
+        self._tags: Tags | None = None
 
     @property
     def response_id(self) -> str | None:
@@ -139,10 +181,26 @@ class TgiReplyMeter(ReplyMeter):
         """The counts that the reply and its headers report; unknown ones where they report none."""
         told = self._reply.details.input_length if self._reply.details else None
         reported = count(told, Provenance.REPORTED, "details.input_length")
-        return TokenUsage(
+        usage = TokenUsage(
             input=reported if reported.value is not None else self._header(INPUT_HEADER),
             output=self._output(),
         )
+        if self._tags is None:
+            return usage
+        return clamp(msgspec.structs.replace(usage, reasoning=self._reasoning(self._tags)))
+
+    def split_reasoning(self, tags: Tags) -> None:
+        """Take ``tags`` for what marks reasoning in an answer."""
+        self._tags = tags
+
+    def _reasoning(self, tags: Tags) -> Count:
+        """Of the tokens that ``details`` lists; of several sequences only the best is listed, so then it is unknown."""
+        if self._best_of > 1 or self._reply.details is None:
+            return UNKNOWN
+        tagged = TaggedTokens(tags)
+        for token in read_each(_tokens, Token, bytes(self._reply.details.tokens)) or []:
+            tagged.see(token)
+        return tagged.count()
 
     def _output(self) -> Count:
         details = self._reply.details or Details()

@@ -8,7 +8,7 @@ import pytest
 from billing.gateway import ports
 from billing.gateway.mount import AsgiClient
 from billing.gateway.reply import Reply
-from billing.gateway.tokenizer import BackendTokenizer
+from billing.gateway.tokenizer import Tokenizers
 from billing.gateway.upstream import UpstreamPool
 from billing.metering.spool import Spool
 from tests.gateway.fakes import FakeClient, FakeDirectory, FakeReply, FakeSpool, FakeTokenizer, FakeUpstream
@@ -25,7 +25,7 @@ FILLED: list[tuple[type[Any], type[Any]]] = [
     (ports.Spool, Spool),
     (ports.Directory, FakeDirectory),
     (ports.Tokenizer, FakeTokenizer),
-    (ports.Tokenizer, BackendTokenizer),
+    (ports.Tokenizer, Tokenizers),
 ]
 
 
