@@ -10,7 +10,8 @@ from billing.admin.describe import described
 from billing.admin.parameters import InvoiceNumber
 from billing.admin.services import Services
 from billing.invoicing.late import LateUsage
-from billing.invoicing.reconcile import Balance, Reconciliation
+from billing.invoicing.reconcile import REQUESTS, Balance, Reconciliation
+from billing.pricing.measure import TOKENS
 
 
 class VerificationDocument(msgspec.Struct, frozen=True):
@@ -24,12 +25,14 @@ class VerificationDocument(msgspec.Struct, frozen=True):
 class LateDocument(msgspec.Struct, frozen=True):
     """Usage of the invoice's month that came too late for it, and what it would add; a later invoice bills it.
 
-    ``requests_billed`` are those among the requests that would be billed.
+    ``requests_billed`` are those among the requests that would be billed. ``units`` are quantities of what has no tokens,
+    by component.
     """
 
     number: str
     requests: int
     tokens: int
+    units: dict[str, int]
     requests_billed: int
     currency: str
     amount: str
@@ -39,10 +42,11 @@ class LateDocument(msgspec.Struct, frozen=True):
 class BalanceDocument(msgspec.Struct, frozen=True):
     """Quantities of one component and where they stand; ``difference`` is what was used and stands nowhere.
 
-    ``unrated`` are among billed, waived and under review.
+    ``unrated`` are among billed, waived and under review. All are counted in ``unit``.
     """
 
     name: str
+    unit: str
     used: int
     billed: int
     waived: int
@@ -68,13 +72,13 @@ class ReconciliationDocument(msgspec.Struct, frozen=True):
 
 _NUMBER = "INV-000001"
 VERIFIED = VerificationDocument(_NUMBER, is_same=True, differences=())
-LATE = LateDocument(_NUMBER, 2, 1_500, 2, "USD", "0.01", 1)
+LATE = LateDocument(_NUMBER, 2, 1_500, {}, 2, "USD", "0.01", 1)
 RECONCILED = ReconciliationDocument(
     _NUMBER,
     is_equal=True,
-    components=[BalanceDocument("uncached_input", 2_001_500, 2_000_000, 0, 0, 1_500, 0, 0)],
-    tokens=BalanceDocument("tokens", 2_001_500, 2_000_000, 0, 0, 1_500, 0, 0),
-    requests=BalanceDocument("requests", 1_002, 1_000, 0, 0, 2, 0, 0),
+    components=[BalanceDocument("uncached_input", TOKENS, 2_001_500, 2_000_000, 0, 0, 1_500, 0, 0)],
+    tokens=BalanceDocument("tokens", TOKENS, 2_001_500, 2_000_000, 0, 0, 1_500, 0, 0),
+    requests=BalanceDocument("requests", REQUESTS, 1_002, 1_000, 0, 0, 2, 0, 0),
 )
 
 
@@ -97,7 +101,7 @@ class InvoiceCheckController(Controller):
 
     @get("/reconciliation", **described("Reconcile an invoice", RECONCILED, refusals=(404, 409)))
     async def reconciliation(self, services: Services, number: InvoiceNumber) -> ReconciliationDocument:
-        """Whether every token and request of an invoice's month stands in exactly one place: billed, waived, under review or late."""
+        """Whether every token, unit and request of an invoice's month stands in exactly one place: billed, waived, under review or late."""
         return _reconciled(number, await services.invoicing.reconciliation(number))
 
 
@@ -106,6 +110,7 @@ def _late(number: str, found: LateUsage) -> LateDocument:
         number=number,
         requests=found.requests,
         tokens=found.tokens,
+        units={part.value: quantity for part, quantity in found.units.items()},
         requests_billed=found.requests_billed,
         currency=found.currency,
         # Its decimals are the currency's, zeros included.
@@ -127,6 +132,7 @@ def _reconciled(number: str, found: Reconciliation) -> ReconciliationDocument:
 def _balance(found: Balance) -> BalanceDocument:
     return BalanceDocument(
         name=found.name,
+        unit=found.unit,
         used=found.used,
         billed=found.billed,
         waived=found.waived,

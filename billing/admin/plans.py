@@ -18,18 +18,18 @@ from billing.errors import InvalidInput, TooLarge
 from billing.pricing.billable import Disposition
 from billing.pricing.graduated import GraduatedPrice
 from billing.pricing.lint import LintWarning
-from billing.pricing.plan import TOTAL, ModelRates, Plan, Version
+from billing.pricing.measure import TOKENS, unit_of
+from billing.pricing.plan import ModelRates, Plan, Version
 from billing.pricing.price import Price
 from billing.pricing.revision import Change, Step
 from billing.pricing.service import Applied
 from billing.pricing.yaml_text import BYTES_MAX
-from billing.tokens.components import Component
 
 JSON_TYPE = "application/json"
 
 
 class TierDocument(msgspec.Struct, frozen=True):
-    """``price`` (decimal text) for each ``per`` of the tokens before the one numbered ``up_to``; null has no end."""
+    """``price`` (decimal text) for each ``per`` of what comes before the one numbered ``up_to``; null has no end."""
 
     price: str
     per: int
@@ -37,12 +37,15 @@ class TierDocument(msgspec.Struct, frozen=True):
 
 
 class PriceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A price of ``shape`` ``unit`` (``price`` for each ``per`` tokens) or ``graduated`` (``tiers``).
+    """A price of ``shape`` ``unit`` (``price`` for each ``per``) or ``graduated`` (``tiers``).
 
-    ``allowance`` tokens are included in a period. ``pool`` is the word whose prices count together over a period.
+    Everything is counted in ``unit``: ``tokens``, ``images``, ``seconds``, ``GPU seconds``, ``characters``, ``searches`` or
+    ``requests``; so many of them as ``allowance`` says are included in a period. ``pool`` is the word whose prices count
+    together over a period.
     """
 
     shape: str
+    unit: str
     allowance: int
     pool: str | None
     price: str | None = None
@@ -51,7 +54,7 @@ class PriceDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RatesDocument(msgspec.Struct, frozen=True):
-    """The prices of the models that a pattern matches, by component or ``total``."""
+    """The prices of the models that a pattern matches, by component, ``total`` or ``request``."""
 
     model: str
     prices: dict[str, PriceDocument]
@@ -112,8 +115,8 @@ VERSION = VersionDocument(
         RatesDocument(
             "llama-3.1-70b",
             {
-                "uncached_input": PriceDocument("unit", 0, None, "0.5", 1_000_000),
-                "answer_output": PriceDocument("unit", 0, None, "1.5", 1_000_000),
+                "uncached_input": PriceDocument("unit", TOKENS, 0, None, "0.5", 1_000_000),
+                "answer_output": PriceDocument("unit", TOKENS, 0, None, "1.5", 1_000_000),
             },
         )
     ],
@@ -222,17 +225,12 @@ def _version(version: Version) -> VersionDocument:
 
 
 def _prices(entry: ModelRates) -> dict[str, PriceDocument]:
-    of_parts = {
-        part.value: _price(entry.prices[part], entry.pools.get(part, part.value))
-        for part in Component
-        if part in entry.prices
-    }
-    return of_parts if entry.total is None else of_parts | {TOTAL: _price(entry.total, TOTAL)}
+    return {word: _price(price, word, entry.pool(word)) for word, price in entry.by_word.items()}
 
 
-def _price(price: Price, word: str) -> PriceDocument:
-    pool = word if price.is_cumulative else None
+def _price(price: Price, word: str, written_as: str) -> PriceDocument:
+    unit, pool = unit_of(word), written_as if price.is_cumulative else None
     if isinstance(price, GraduatedPrice):
         tiers = [TierDocument(money.plain(tier.price), tier.per, tier.up_to) for tier in price.tiers]
-        return PriceDocument("graduated", price.allowance, pool, tiers=tiers)
-    return PriceDocument("unit", price.allowance, pool, money.plain(price.price), price.per)
+        return PriceDocument("graduated", unit, price.allowance, pool, tiers=tiers)
+    return PriceDocument("unit", unit, price.allowance, pool, money.plain(price.price), price.per)

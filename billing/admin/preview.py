@@ -1,5 +1,6 @@
 """What a tenant owes before its month is closed, as the API shows it: with the names that the command line uses."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 import msgspec
@@ -7,19 +8,27 @@ import msgspec
 from billing import money
 from billing.admin.moment import written
 from billing.invoicing.draft import Reason, Section
+from billing.invoicing.quantities import without
 from billing.invoicing.service import Preview
 from billing.pricing.charge import Charge, ChargeKind
+from billing.pricing.measure import TOKENS, unit_of
 from billing.pricing.rating import Rated, Unrated
+from billing.tokens.components import Component
 
 
 class LineDocument(msgspec.Struct, frozen=True):
-    """quantity × price ÷ per = amount, exact; ``amount_minor`` is what an invoice would print."""
+    """quantity × price ÷ per = amount, exact; ``amount_minor`` is what an invoice would print.
+
+    The quantity is counted in ``unit``: ``tokens``, ``images``, ``seconds``, ``GPU seconds``, ``characters``, ``searches`` or
+    ``requests``.
+    """
 
     plan: str
     version: int
     model: str
     component: str
     quantity: int
+    unit: str
     price: str
     per: int
     amount: str
@@ -52,12 +61,16 @@ class UnratedDocument(msgspec.Struct, frozen=True):
     model: str
     component: str
     quantity: int
+    unit: str
     reason: str
     at_risk_estimate: str | None
 
 
 class ReasonDocument(msgspec.Struct, frozen=True):
-    """Requests that ended in one way and are known in one way; null is not known."""
+    """Requests that ended in one way and are known in one way; null is not known.
+
+    ``units`` are quantities of what has no tokens, by component.
+    """
 
     outcome: str
     provenance: str
@@ -65,6 +78,8 @@ class ReasonDocument(msgspec.Struct, frozen=True):
     requests_unknown: int
     tokens: int | None
     tokens_unrated: int | None
+    units: dict[str, int]
+    units_unrated: dict[str, int]
     amount: str | None
 
 
@@ -75,6 +90,8 @@ class SectionDocument(msgspec.Struct, frozen=True):
     requests_unknown: int
     tokens: int | None
     tokens_unrated: int | None
+    units: dict[str, int]
+    units_unrated: dict[str, int]
     amount: str | None
     lines: list[LineDocument]
     unrated: list[UnratedDocument]
@@ -84,7 +101,8 @@ class SectionDocument(msgspec.Struct, frozen=True):
 class PreviewDocument(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant's invoice as it would be as of an instant; of a closed month, as it is, with its status and number.
 
-    ``tokens`` have a rate, ``tokens_unrated`` have none.
+    ``tokens`` have a rate, ``tokens_unrated`` have none. ``units`` and ``units_unrated`` are the same of what has no tokens,
+    by component.
     """
 
     status: str
@@ -100,6 +118,8 @@ class PreviewDocument(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     tokens: int
     tokens_unrated: int
+    units: dict[str, int]
+    units_unrated: dict[str, int]
     lines: list[LineDocument]
     charges: list[ChargeDocument]
     usage_amount: str | None
@@ -112,7 +132,7 @@ class PreviewDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NOT_CLOSED = "preview"
-NOTHING = SectionDocument(0, 0, 0, 0, "0", [], [], [])
+NOTHING = SectionDocument(0, 0, 0, 0, {}, {}, "0", [], [], [])
 PREVIEW = PreviewDocument(
     status=NOT_CLOSED,
     number=None,
@@ -127,6 +147,8 @@ PREVIEW = PreviewDocument(
     requests=1_000,
     tokens=2_000_000,
     tokens_unrated=0,
+    units={},
+    units_unrated={},
     lines=[
         LineDocument(
             "standard",
@@ -134,6 +156,7 @@ PREVIEW = PreviewDocument(
             "llama-3.1-70b",
             "uncached_input",
             2_000_000,
+            TOKENS,
             "0.5",
             1_000_000,
             "1",
@@ -170,6 +193,8 @@ def preview_document(found: Preview) -> PreviewDocument:
         requests=draft.billed.requests,
         tokens=draft.billed.tokens - draft.billed.tokens_unrated,
         tokens_unrated=draft.billed.tokens_unrated,
+        units=_units(without(draft.billed.units, draft.billed.units_unrated)),
+        units_unrated=_units(draft.billed.units_unrated),
         lines=[_line(each) for each in draft.billed.lines],
         charges=[_charge(each) for each in draft.charges],
         usage_amount=money.plain(draft.billed.amount) if has_plan else None,
@@ -188,6 +213,8 @@ def _section(section: Section) -> SectionDocument:
         section.requests,
         section.requests_unknown,
         *_tokens(section.tokens, section.tokens_unrated, is_unknown=section.is_unknown),
+        _units(without(section.units, section.units_unrated)),
+        _units(section.units_unrated),
         _amount(section.worth),
         [_line(each) for each in section.lines],
         [_unrated(each) for each in section.unrated],
@@ -202,6 +229,8 @@ def _reason(reason: Reason) -> ReasonDocument:
         reason.requests,
         reason.requests_unknown,
         *_tokens(reason.tokens, reason.unrated, is_unknown=reason.is_unknown),
+        _units(without(reason.units, reason.units_unrated)),
+        _units(reason.units_unrated),
         _amount(reason.worth),
     )
 
@@ -211,6 +240,10 @@ def _tokens(tokens: int, unrated: int, *, is_unknown: bool) -> tuple[int | None,
     return (None, None) if is_unknown else (tokens - unrated, unrated)
 
 
+def _units(quantities: Mapping[Component, int]) -> dict[str, int]:
+    return {part.value: quantity for part, quantity in quantities.items()}
+
+
 def _line(line: Rated) -> LineDocument:
     return LineDocument(
         plan=line.plan,
@@ -218,6 +251,7 @@ def _line(line: Rated) -> LineDocument:
         model=line.model,
         component=str(line.component),
         quantity=line.quantity,
+        unit=unit_of(line.component),
         price=money.plain(line.price.price),
         per=line.price.per,
         amount=money.plain(line.amount),
@@ -244,7 +278,12 @@ def _charge(charge: Charge) -> ChargeDocument:
 
 def _unrated(line: Unrated) -> UnratedDocument:
     return UnratedDocument(
-        line.model, line.component.value, line.quantity, line.reason.value, _amount(line.at_risk)
+        model=line.model,
+        component=line.component.value,
+        quantity=line.quantity,
+        unit=unit_of(line.component),
+        reason=line.reason.value,
+        at_risk_estimate=_amount(line.at_risk),
     )
 
 

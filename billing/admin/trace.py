@@ -9,6 +9,7 @@ from billing.admin.moment import written
 from billing.invoicing.trace import Cost, Trace
 from billing.metering.stored import StoredCount
 from billing.pricing.billable import Disposition
+from billing.pricing.measure import TOKENS, unit_of
 from billing.tokens.components import Component
 
 
@@ -28,14 +29,26 @@ class TracedBackend(msgspec.Struct, frozen=True):
     engine: str
 
 
+class CountDocument(msgspec.Struct, frozen=True):
+    """A count and how it is known; null is unknown. It is counted in ``unit``, which is ``tokens`` of all but units."""
+
+    value: int | None
+    unit: str
+    provenance: str | None
+    method: str | None
+
+
 class CostDocument(msgspec.Struct, frozen=True, kw_only=True):
     """quantity × price ÷ per = amount, exact; without a rate, ``unrated`` says why.
+
+    Of a component, or of the ``request`` itself where a plan prices it. The quantity is counted in ``unit``.
 
     ``is_marginal`` where tiers or an allowance count over a whole period: the price is what the next token costs now.
     """
 
-    component: Component
+    component: str
     quantity: int
+    unit: str
     price: str | None
     per: int | None
     amount: str | None
@@ -78,7 +91,7 @@ class TraceDocument(msgspec.Struct, frozen=True, kw_only=True):
     duration_us: int | None
     collection: int
     recorded_at: str
-    counts: dict[str, StoredCount]
+    counts: dict[str, CountDocument]
     input_estimate: int | None
     disposition: Disposition
     currency: str | None
@@ -112,16 +125,17 @@ TRACE = TraceDocument(
     collection=1,
     recorded_at="2026-11-24T10:00:00.512000Z",
     counts={
-        "input": StoredCount(1_000, "reported", "usage"),
-        "output": StoredCount(200, "reported", "usage"),
+        "input": CountDocument(1_000, TOKENS, "reported", "usage"),
+        "output": CountDocument(200, TOKENS, "reported", "usage"),
     },
     input_estimate=None,
     disposition=Disposition.BILL,
     currency="USD",
     costs=[
         CostDocument(
-            component=component,
+            component=component.value,
             quantity=quantity,
+            unit=TOKENS,
             price=price,
             per=1_000_000,
             amount=amount,
@@ -155,7 +169,7 @@ def trace_document(found: Trace) -> TraceDocument:
         key=TracedKey(record.key_id, parties.key_prefix, parties.key_name),
         backend=TracedBackend(record.backend_id, parties.backend, record.engine),
         recorded_at=written(record.recorded_us),
-        counts=dict(found.counts),
+        counts={name: _count(name, count) for name, count in found.counts},
         disposition=found.disposition,
         currency=found.currency,
         costs=[_cost(each) for each in found.costs],
@@ -171,10 +185,15 @@ _OF_RECORD = (
 """What a trace says in the record's own words."""
 
 
+def _count(name: str, count: StoredCount) -> CountDocument:
+    return CountDocument(count.value, unit_of(name), count.provenance, count.method)
+
+
 def _cost(cost: Cost) -> CostDocument:
     return CostDocument(
-        component=cost.component,
+        component=str(cost.component),
         quantity=cost.quantity,
+        unit=cost.unit,
         price=money.plain(cost.price.price) if cost.price else None,
         per=cost.price.per if cost.price else None,
         amount=None if cost.amount is None else money.plain(cost.amount),

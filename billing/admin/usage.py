@@ -20,7 +20,10 @@ from billing.tokens.components import Component, Components
 
 
 class UsageRecordDocument(msgspec.Struct, frozen=True):
-    """One request. ``input`` holds ``cached_input``, ``output`` holds ``reasoning``; a count that is null is unknown."""
+    """One request. ``input`` holds ``cached_input``, ``output`` holds ``reasoning``; a count that is null is unknown.
+
+    ``parts`` are kinds of input and output (``audio_input``) and what stands beside them (``training``, ``second``).
+    """
 
     id: UUID
     at: str
@@ -55,7 +58,10 @@ class UsageRecordDocument(msgspec.Struct, frozen=True):
 
 
 class UsageLineDocument(msgspec.Struct, frozen=True):
-    """The usage of one model whose counts are known in one way; ``tokens`` is null where they are not known."""
+    """The usage of one model whose counts are known in one way; ``tokens`` is null where they are not known.
+
+    The ``components`` ``image``, ``second``, ``gpu_second``, ``character`` and ``search`` are no tokens.
+    """
 
     model: str
     provenance: str
@@ -80,8 +86,8 @@ class UsageSummaryDocument(msgspec.Struct, frozen=True):
     lines: list[UsageLineDocument]
 
 
-_COMPONENTS = {
-    "uncached_input": 5, "cached_input": 1008, "cache_write": 0, "answer_output": 33, "reasoning": 20,
+_COMPONENTS = dict.fromkeys([part.value for part in Component], 0) | {
+    "uncached_input": 5, "cached_input": 1008, "answer_output": 33, "reasoning": 20,
 }  # fmt: skip
 RECORD = UsageRecordDocument(
     id=UUID("019ab3f4-8c00-7000-8000-000000000011"),
@@ -164,7 +170,7 @@ class UsageController(Controller):
     async def summary(
         self, services: Services, tenant: TenantSlug, period: InMonth = None
     ) -> UsageSummaryDocument:
-        """Tokens by model, component and provenance, from the rollups that invoices are made of."""
+        """Tokens and units by model, component and provenance, from the rollups that invoices are made of."""
         return summary_document(await services.invoicing.usage(tenant, period))
 
 

@@ -25,11 +25,12 @@ from billing.gateway.mount import ProxyMount
 from billing.gateway.problem import problem
 from billing.gateway.protocol import limited_protocol
 from billing.gateway.proxy import Proxy
-from billing.gateway.tokenizer import BackendTokenizer
+from billing.gateway.tokenizer import Tokenizers
 from billing.gateway.upstream import UpstreamPool
 from billing.infra import log, telemetry
 from billing.infra.postgres import Database
 from billing.infra.system import monotonic_us, new_id, now_us
+from billing.infra.tokenizers import LocalTokenizers
 from billing.infra.valkey import Valkey
 from billing.limits.admission import CHECK_INTERVAL_S, Admission
 from billing.limits.cache import LimitCache
@@ -129,6 +130,7 @@ async def serve(settings: Settings, listener: socket.socket, stop: StopSignal) -
     await valkey.connect()
     await admission.renew()
     upstream = _upstream(gateway)
+    vocabularies = LocalTokenizers()
     spool = Spool.create(settings.spool_dir, new_id(), settings.spool)
     closes = Closes(directory.backend_name)
     proxy = Proxy(
@@ -136,7 +138,7 @@ async def serve(settings: Settings, listener: socket.socket, stop: StopSignal) -
         upstream=upstream,
         spool=CountedSpool(spool, closes),
         admission=admission,
-        tokenizer=BackendTokenizer(upstream, timeout_s=gateway.tokenize_timeout_s),
+        tokenizer=Tokenizers(upstream, vocabularies, timeout_s=gateway.tokenize_timeout_s),
         clock=now_us,
         settings=gateway,
         output_bound_tokens=settings.limits.output_bound_tokens,
@@ -164,6 +166,7 @@ async def serve(settings: Settings, listener: socket.socket, stop: StopSignal) -
         await asyncio.gather(*beside, return_exceptions=True)
         await admission.finish()
         await upstream.close()
+        vocabularies.close()
         await valkey.close()
         spool.shutdown()
         await database.close()

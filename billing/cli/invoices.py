@@ -6,13 +6,15 @@ from decimal import Decimal
 import click
 
 from billing import money
-from billing.cli import output
+from billing.cli import output, quantity
 from billing.cli.context import Context
 from billing.cli.invoices_close import close, list_, part_of_month, show, verify
 from billing.invoicing.draft import Draft, Reason, Section
 from billing.invoicing.period import instant
+from billing.invoicing.quantities import without
 from billing.invoicing.service import Preview
 from billing.pricing.charge import Charge, ChargeKind
+from billing.pricing.measure import counted, in_all, unit_of
 from billing.pricing.rating import Rated, Unrated
 
 
@@ -94,28 +96,30 @@ def _lines_sheet(draft: Draft) -> output.Sheet:
     shows_version = len({(each.plan, each.version) for each in owed}) > 1
     shows_tier = any(each.included or each.tier is not None for each in lines)
     extra = ["Prices"] * shows_version + ["Tier"] * shows_tier
-    sheet = output.Sheet("Model*", "Component", *extra, "Tokens>", f"{_price_title(lines)}>", "Amount>")
+    columns = quantity.titles(each.component for each in lines)
+    sheet = output.Sheet("Model*", "Component", *extra, *columns, f"{_price_title(lines)}>", "Amount>")
     # The total stands below with the currency's own decimals; the lines above it keep every digit they need.
     exact = [each.amount for each in owed] + [draft.billed.amount, draft.subtotal]
     *costs, used, subtotal = output.amounts(exact, currency)
     _add_lines(sheet, lines, costs, currency)
     sheet.rule()
-    blank = [""] * len(extra)
-    quantity = output.count(sum(each.quantity for each in lines))
+    blank, nothing = [""] * len(extra), [""] * len(columns)
+    tokens = quantity.sum_cells(((each.component, each.quantity) for each in lines), columns)
     if draft.charges:
-        sheet.add("Usage", "exact", *blank, quantity, "", used)
+        sheet.add("Usage", "exact", *blank, *tokens, "", used)
         for charge, cost in zip(draft.charges, costs[len(lines) :], strict=True):
             prices = [f"{charge.plan} v{charge.version}"] * shows_version + [""] * shows_tier
-            sheet.add(*_charge(charge, currency), *prices, "", "", cost)
+            sheet.add(*_charge(charge, currency), *prices, *nothing, "", cost)
         sheet.rule()
-    sheet.add("Subtotal", "exact", *blank, "" if draft.charges else quantity, "", subtotal)
+    sheet.add("Subtotal", "exact", *blank, *(nothing if draft.charges else tokens), "", subtotal)
     total = output.amount(draft.total or Decimal(0), currency)
-    sheet.add("Total", "rounded once", *blank, "", currency, total, bold=True)
+    sheet.add("Total", "rounded once", *blank, *nothing, currency, total, bold=True)
     return sheet
 
 
 def _add_lines(sheet: output.Sheet, lines: Sequence[Rated], costs: Sequence[str], currency: str) -> None:
     shown = {title.rstrip("*>") for title in sheet.columns}
+    columns = quantity.titles(each.component for each in lines)
     prices = output.amounts([each.price.price for each in lines], currency)
     before = ("", "", "", 0)
     for each, price, cost in zip(lines, prices, costs, strict=False):
@@ -123,7 +127,8 @@ def _add_lines(sheet: output.Sheet, lines: Sequence[Rated], costs: Sequence[str]
         name = "" if each.model == before[0] else each.model
         component = "" if identity == before else output.words(each.component)
         extra = [f"{each.plan} v{each.version}"] * ("Prices" in shown) + [_tier(each)] * ("Tier" in shown)
-        sheet.add(name, component, *extra, output.count(each.quantity), _price(each, price, lines), cost)
+        used = quantity.cells(each.quantity, each.component, columns)
+        sheet.add(name, component, *extra, *used, _price(each, price, lines), cost)
         before = identity
 
 
@@ -154,12 +159,15 @@ def _apart_sheet(draft: Draft) -> output.Sheet:
     """What is not billed, by how it ended and how it is known, with what it would have cost."""
     shown = [("waived", each) for each in draft.waived.reasons]
     shown += [("under review", each) for each in draft.review.reasons]
-    sheet = output.Sheet("Not billed", "Outcome", "Provenance", "Requests>", "Tokens>", "Worth>")
+    has_units = any(each.units for _, each in shown)
+    units = ["Units"] if has_units else []
+    sheet = output.Sheet("Not billed", "Outcome", "Provenance", "Requests>", "Tokens>", *units, "Worth>")
     costs = output.amounts([each.amount for _, each in shown], draft.currency or "")
     for (what, each), cost in zip(shown, costs, strict=True):
         ended, known = output.words(each.outcome), output.provenance(each.provenance)
         tokens = "unknown" if each.is_unknown else output.count(each.tokens)
-        sheet.add(what, ended, known, output.count(each.requests), tokens, _worth(each, cost))
+        beside = [tuple(counted(number, part) for part, number in each.units.items())] if has_units else []
+        sheet.add(what, ended, known, output.count(each.requests), tokens, *beside, _worth(each, cost))
     return sheet
 
 
@@ -170,6 +178,8 @@ def _worth(reason: Reason, cost: str) -> output.Cell:
     if reason.worth is None:
         return "unrated"
     # In lines of their own, so that the table fits 80 columns.
+    if reason.units_unrated:
+        return (cost, f"and {in_all(reason.unrated, reason.units_unrated)}", "unrated")
     return (cost, f"and {output.count(reason.unrated)}", "tokens unrated") if reason.unrated else cost
 
 
@@ -185,20 +195,20 @@ def _apart_reason(draft: Draft) -> str:
 
 def _unrated_sheet(unrated: Sequence[Unrated], currency: str) -> output.Sheet:
     """What has no rate, with an estimate of what it might have cost: the revenue at risk."""
-    sheet = output.Sheet("Unrated*", "Component", "Tokens>", "At risk,\nestimated>", "Why")
+    columns = quantity.titles(each.component for each in unrated)
+    sheet = output.Sheet("Unrated*", "Component", *columns, "At risk,\nestimated>", "Why")
     known = [each.at_risk for each in unrated if each.at_risk is not None]
     *estimates, whole = output.amounts([*known, money.total(known)], currency)
     written = iter(estimates)
     for each in unrated:
         estimate = "unknown" if each.at_risk is None else next(written)
-        sheet.add(
-            each.model, output.words(each.component), output.count(each.quantity), estimate, each.reason
-        )
+        used = quantity.cells(each.quantity, each.component, columns)
+        sheet.add(each.model, output.words(each.component), *used, estimate, each.reason)
     if known and len(unrated) > 1:
         sheet.rule()
-        quantity = output.count(sum(each.quantity for each in unrated))
+        tokens = quantity.sum_cells(((each.component, each.quantity) for each in unrated), columns)
         more = "" if len(known) == len(unrated) else "and what is unknown"
-        sheet.add("Revenue at risk", currency, quantity, whole, more)
+        sheet.add("Revenue at risk", currency, *tokens, whole, more)
     return sheet
 
 
@@ -209,7 +219,7 @@ def _unrated_advice(found: Preview) -> str:
         )
     return (
         "Unrated usage is not billed at 0: it waits until a plan prices it (billing plans apply FILE). At risk is an "
-        "estimate, at the dearest price that the plan has for such tokens."
+        "estimate, at the dearest price that the plan has for such usage."
     )
 
 
@@ -229,6 +239,7 @@ def _document(found: Preview) -> dict[str, object]:
         "requests": draft.billed.requests,
         "tokens": draft.billed.tokens - draft.billed.tokens_unrated,
         "tokens_unrated": draft.billed.tokens_unrated,
+        **_units(draft.billed),
         "lines": [_line_document(each) for each in draft.billed.lines],
         "charges": [_charge_document(each) for each in draft.charges],
         "usage_amount": None if draft.currency is None else draft.billed.amount,
@@ -262,8 +273,15 @@ def _quantities(part: Section | Reason) -> dict[str, object]:
         "requests_unknown": part.requests_unknown,
         "tokens": None if part.is_unknown else part.tokens - unrated,
         "tokens_unrated": None if part.is_unknown else unrated,
+        **_units(part),
         "amount": part.worth,
     }
+
+
+def _units(part: Section | Reason) -> dict[str, dict[str, int]]:
+    """What has no tokens, by component: with a rate and without, apart as the tokens are."""
+    rated = without(part.units, part.units_unrated)
+    return {"units": quantity.documented(rated), "units_unrated": quantity.documented(part.units_unrated)}
 
 
 def _line_document(line: Rated) -> dict[str, object]:
@@ -273,6 +291,7 @@ def _line_document(line: Rated) -> dict[str, object]:
         "model": line.model,
         "component": line.component,
         "quantity": line.quantity,
+        "unit": unit_of(line.component),
         "price": money.plain(line.price.price),
         "per": line.price.per,
         "amount": money.plain(line.amount),
@@ -301,6 +320,7 @@ def _unrated_document(line: Unrated) -> dict[str, object]:
         "model": line.model,
         "component": line.component,
         "quantity": line.quantity,
+        "unit": unit_of(line.component),
         "reason": line.reason,
         "at_risk_estimate": line.at_risk,
     }

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from billing.cli import output
+from billing.cli import output, quantity
 from billing.cli.context import Context
 from billing.exports.invoice_csv import invoice_csv
 from billing.exports.invoice_json import invoice_json
 from billing.invoicing.close import CloseResult, NoInvoice
-from billing.invoicing.content import Content, Line
+from billing.invoicing.content import Content, Ending, Line
 from billing.invoicing.invoice import InvoiceDocument, InvoiceSummary
 from billing.invoicing.late import LateUsage
 from billing.invoicing.period import instant
+from billing.pricing.measure import counted, in_all
 
 if TYPE_CHECKING:  # what commands are given; importing it brings SQLAlchemy along
     from billing.cli.services import Services
@@ -200,7 +201,7 @@ def _draw(found: InvoiceDocument, late: LateUsage) -> None:
     if late.requests:
         requests = "1 request" if late.requests == 1 else f"{output.count(late.requests)} requests"
         output.paragraph(
-            f"{requests} with {output.count(late.tokens)} tokens came after the close and "
+            f"{requests} with {in_all(late.tokens, late.units)} came after the close and "
             f"would add {output.amount(late.amount, late.currency)} {late.currency}: {LATE}."
         )
     output.facts([("SHA-256", found.content_hash.hex())])
@@ -209,17 +210,21 @@ def _draw(found: InvoiceDocument, late: LateUsage) -> None:
 def _lines(content: Content) -> output.Sheet:
     shows_version = len({(line.plan, line.plan_version) for line in content.lines}) > 1
     prices = ["Prices"] if shows_version else []
+    columns = quantity.titles(line.component or "" for line in content.lines)
     sheet = output.Sheet(
-        "Model*", "What*", *prices, "Tokens>", "Price>", "Exact>", "Amount>", title=content.label
+        "Model*", "What*", *prices, *columns, "Price>", "Exact>", "Amount>", title=content.label
     )
     exact = output.amounts([Decimal(line.amount_exact) for line in content.lines], content.currency)
     for line, amount in zip(content.lines, exact, strict=True):
         version = [f"{line.plan} v{line.plan_version}"] if shows_version else []
-        sheet.add(line.model or "", _what(line), *version, _tokens(line), _price(line), amount, line.amount)
+        used = ("",) * len(columns)
+        if line.quantity is not None:
+            used = quantity.cells(line.quantity, line.component or "", columns)
+        sheet.add(line.model or "", _what(line), *version, *used, _price(line), amount, line.amount)
     sheet.rule()
     subtotal = output.amount(Decimal(content.subtotal), content.currency)
-    blank = [""] * len(prices)
-    sheet.add("Total", content.currency, *blank, "", "", subtotal, f"{Decimal(content.total):,}", bold=True)
+    blank = [""] * (len(prices) + len(columns))
+    sheet.add("Total", content.currency, *blank, "", subtotal, f"{Decimal(content.total):,}", bold=True)
     return sheet
 
 
@@ -241,10 +246,6 @@ def _what(line: Line) -> str:
     return name if line.tier is None else f"{name}, tier {line.tier + 1}"
 
 
-def _tokens(line: Line) -> str:
-    return "" if line.quantity is None else output.count(line.quantity)
-
-
 def _price(line: Line) -> str:
     if line.price is None or line.per is None:
         return ""
@@ -252,24 +253,35 @@ def _price(line: Line) -> str:
 
 
 def _apart(content: Content) -> output.Sheet:
-    sheet = output.Sheet("Not billed", "Outcome", "Provenance", "Requests>", "Tokens>", "Worth>")
-    for what, part in (("waived", content.waived), ("under review", content.review)):
-        for each in part.endings:
-            sheet.add(
-                what,
-                output.words(each.outcome),
-                output.provenance(each.provenance),
-                output.count(each.requests),
-                output.count(each.tokens),
-                each.worth or "unknown",
-            )
+    endings = [("waived", each) for each in content.waived.endings]
+    endings += [("under review", each) for each in content.review.endings]
+    has_units = any(each.units for _, each in endings)
+    units = ["Units"] if has_units else []
+    sheet = output.Sheet("Not billed", "Outcome", "Provenance", "Requests>", "Tokens>", *units, "Worth>")
+    for what, each in endings:
+        sheet.add(
+            what,
+            output.words(each.outcome),
+            output.provenance(each.provenance),
+            output.count(each.requests),
+            output.count(each.tokens),
+            *([_units(each)] if has_units else []),
+            each.worth or "unknown",
+        )
     return sheet
 
 
+def _units(ending: Ending) -> tuple[str, ...]:
+    """A line of the cell for each unit."""
+    return tuple(counted(number, word) for word, number in (ending.units or {}).items())
+
+
 def _unrated(content: Content) -> output.Sheet:
-    sheet = output.Sheet("Unrated*", "Component", "Tokens>", "Why")
+    columns = quantity.titles(each.component for each in content.unrated)
+    sheet = output.Sheet("Unrated*", "Component", *columns, "Why")
     for each in content.unrated:
-        sheet.add(each.model, output.words(each.component), output.count(each.quantity), each.reason)
+        used = quantity.cells(each.quantity, each.component, columns)
+        sheet.add(each.model, output.words(each.component), *used, each.reason)
     return sheet
 
 

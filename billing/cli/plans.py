@@ -12,6 +12,7 @@ from billing.cli.context import Context
 from billing.errors import InvalidInput
 from billing.pricing.billable import PROVENANCES, Disposition
 from billing.pricing.graduated import GraduatedPrice
+from billing.pricing.measure import TOKENS, counted, unit_of
 from billing.pricing.plan import TOTAL, Content, ModelRates, Plan, Version
 from billing.pricing.price import Price
 from billing.pricing.revision import Change, Step
@@ -23,6 +24,10 @@ from billing.tokens.components import Component
 EMPTY = "No plans yet. Make one: billing plans apply examples/plans/demo.yaml"
 BELOW = "below"
 """In the place of a price that depends on how much was used, and stands in a table of its own."""
+OF_TEXT = (
+    Component.UNCACHED_INPUT, Component.CACHED_INPUT, Component.CACHE_WRITE, Component.ANSWER_OUTPUT, Component.REASONING,
+)  # fmt: skip
+"""What has a column of its own; what fewer plans price stands in a table of its own, a row a price."""
 STATE_CURRENT, STATE_PAST, STATE_FUTURE = "in force", "past", "ahead"
 
 
@@ -131,13 +136,12 @@ def _state(version: Version, current: Version | None) -> str:
 
 
 def _draw_version(plan: Plan, version: Version, state: str) -> None:
-    """Prices that are the same for every token, those that count over a period, and what belongs to no rate."""
+    """Prices that are the same whatever was used, those that count over a period, and what belongs to no rate."""
     content = version.content
     label = f" · {content.label}" if content.label else ""
     title = f"Version {version.number} · from {output.when(version.effective_us)} UTC · {state}{label}"
-    sheets = [
-        sheet for sheet in (_prices(content, plan.currency), _counted(content, plan.currency)) if sheet.rows
-    ]
+    every = (_prices, _others, _counted)
+    sheets = [sheet for make in every if (sheet := make(content, plan.currency)).rows]
     sheets[0].title = title
     for sheet in sheets:
         output.draw(sheet)
@@ -147,9 +151,9 @@ def _draw_version(plan: Plan, version: Version, state: str) -> None:
 
 
 def _prices(content: Content, currency: str) -> output.Sheet:
-    """One row a model pattern and number of tokens, one column a component."""
+    """One row a model pattern and number of tokens, one column a component of text."""
     rows = [row for entry in content.rates for row in _by_per(entry)]
-    words = [word for word in (*Component, TOTAL) if word != TOTAL or any(TOTAL in row[2] for row in rows)]
+    words = [word for word in (*OF_TEXT, TOTAL) if word != TOTAL or any(TOTAL in row[2] for row in rows)]
     columns = [_column([prices.get(word) for _, _, prices in rows], currency) for word in words]
     titles = (f"{output.words(word).capitalize().replace(' ', chr(10))}>" for word in words)
     sheet = output.Sheet("Model*", "Per>", *titles)
@@ -158,17 +162,35 @@ def _prices(content: Content, currency: str) -> output.Sheet:
     return sheet
 
 
-def _by_word(entry: ModelRates) -> dict[str, Price]:
-    """An entry's prices by component or ``total``."""
-    of_all: dict[str, Price] = {} if entry.total is None else {TOTAL: entry.total}
-    return {part.value: entry.prices[part] for part in Component if part in entry.prices} | of_all
+def _is_of_text(word: str) -> bool:
+    return word in OF_TEXT or word == TOTAL
+
+
+def _others(content: Content, currency: str) -> output.Sheet:
+    """Prices of other kinds of tokens, of training, of units and of requests, that do not count over a period."""
+    rows = [
+        (entry.model, word, price.dearest)
+        for entry in content.rates
+        for word, price in entry.by_word.items()
+        if not _is_of_text(word) and not price.is_cumulative
+    ]
+    prices = output.amounts([price.price for *_, price in rows], currency)
+    sheet = output.Sheet("Model*", "Priced", "Per>", "Price>")
+    before = ""
+    for (model, word, price), amount in zip(rows, prices, strict=True):
+        per = "–" if price.is_free else counted(price.per, word)
+        name = "" if model == before else model
+        sheet.add(name, output.words(word), per, "free" if price.is_free else amount)
+        before = model
+    return sheet
 
 
 def _by_per(entry: ModelRates) -> list[tuple[str, str, dict[str, Decimal | str]]]:
     """A pattern's prices by how many tokens they are for; what is free, or counts over a period, stands in each."""
     in_each: dict[str, Decimal | str] = {}
     by_per: dict[int, dict[str, Decimal | str]] = {}
-    for word, price in _by_word(entry).items():
+    of_text = {word: price for word, price in entry.by_word.items() if _is_of_text(word)}
+    for word, price in of_text.items():
         if price.is_cumulative:
             in_each[word] = BELOW
         elif price.is_free:
@@ -199,15 +221,18 @@ def _cell(price: Decimal | str | None, written: Iterator[str]) -> str:
 
 
 def _counted(content: Content, currency: str) -> output.Sheet:
-    """Prices with tiers or an allowance: what each next span of a period's tokens costs, counted together."""
+    """Prices with tiers or an allowance: what each next span of a period's usage costs, counted together."""
     rows = [
         (entry.model, word, span, unit)
         for entry in content.rates
-        for word, price in _pools(entry).items()
-        for span, unit in _steps(price)
+        for word, price in entry.by_pool.items()
+        if price.is_cumulative
+        for span, unit in _steps(word, price)
     ]
+    has_units = any(unit_of(word) != TOKENS for _, word, *_ in rows)
     prices = output.amounts([unit.price if unit else Decimal(0) for *_, unit in rows], currency)
-    sheet = output.Sheet("Model*", "Counted together", "Tokens of a period", "Per>", "Price>")
+    spans = "Used in a period" if has_units else "Tokens of a period"
+    sheet = output.Sheet("Model*", "Counted together", spans, "Per>", "Price>")
     before = ("", "")
     for (model, word, span, unit), price in zip(rows, prices, strict=True):
         names = ("" if model == before[0] else model, "" if (model, word) == before else output.words(word))
@@ -217,27 +242,22 @@ def _counted(content: Content, currency: str) -> output.Sheet:
     return sheet
 
 
-def _pools(entry: ModelRates) -> dict[str, Price]:
-    """The cumulative prices of an entry, each once, by its word as written."""
-    return {_pool(entry, word): price for word, price in _by_word(entry).items() if price.is_cumulative}
-
-
-def _pool(entry: ModelRates, word: str) -> str:
-    """The word under which a price was written."""
-    return word if word == TOTAL else entry.pools.get(Component(word), word)
-
-
-def _steps(price: Price) -> Iterator[tuple[str, UnitPrice | None]]:
-    """Spans of tokens as they come in a period, with their price; None is included."""
+def _steps(word: str, price: Price) -> Iterator[tuple[str, UnitPrice | None]]:
+    """Spans of what a word counts as it comes in a period, with their price; None is included."""
     begin = 0
     if price.allowance:
-        yield f"first {output.count(price.allowance)}", None
+        yield f"first {_span(price.allowance, word)}", None
     for tier in price.tiers if isinstance(price, GraduatedPrice) else ():
         if tier.up_to is not None:
             first = "next" if begin or price.allowance else "first"
-            yield f"{first} {output.count(tier.up_to - begin)}", tier.unit
+            yield f"{first} {_span(tier.up_to - begin, word)}", tier.unit
             begin = tier.up_to
     yield "all others", price.tiers[-1].unit if isinstance(price, GraduatedPrice) else price.dearest
+
+
+def _span(quantity: int, word: str) -> str:
+    """A quantity, with its unit where that is not tokens."""
+    return output.count(quantity) if unit_of(word) == TOKENS else counted(quantity, word)
 
 
 def _beside(content: Content, currency: str) -> list[tuple[str, str]]:
@@ -287,17 +307,19 @@ def _version_document(version: Version) -> dict[str, object]:
 
 
 def _rates_document(entry: ModelRates) -> dict[str, object]:
-    prices = {word: _price_document(price, _pool(entry, word)) for word, price in _by_word(entry).items()}
+    prices = {word: _price_document(entry, word) for word in entry.by_word}
     return {"model": entry.model, "prices": prices}
 
 
-def _price_document(price: Price, pool: str) -> dict[str, object]:
+def _price_document(entry: ModelRates, word: str) -> dict[str, object]:
     """A price; ``pool`` is the word whose prices count together over a period, null where nothing counts."""
-    counted = {"allowance": price.allowance, "pool": pool if price.is_cumulative else None}
+    price = entry.by_word[word]
+    pool = entry.pool(word) if price.is_cumulative else None
+    counts = {"unit": unit_of(word), "allowance": price.allowance, "pool": pool}
     if isinstance(price, UnitPrice):
-        return {"shape": "unit", "price": money.plain(price.price), "per": price.per, **counted}
+        return {"shape": "unit", "price": money.plain(price.price), "per": price.per, **counts}
     tiers = [{"up_to": tier.up_to, "price": money.plain(tier.price), "per": tier.per} for tier in price.tiers]
-    return {"shape": "graduated", "tiers": tiers, **counted}
+    return {"shape": "graduated", "tiers": tiers, **counts}
 
 
 def _applied_document(applied: Applied) -> dict[str, object]:

@@ -8,6 +8,8 @@ from billing.cli import output
 from billing.cli.context import Context
 from billing.ids import instant_of
 from billing.metering.stored import StoredCount, StoredRecord
+from billing.pricing.measure import counted
+from billing.tokens.usage import BESIDE, Part
 
 if TYPE_CHECKING:  # importing it brings SQLAlchemy along
     from billing.cli.services import Services
@@ -34,18 +36,34 @@ def requests(
     if as_json:
         output.document([_document(each) for each in found[:rows_max]])
         return
-    columns = ("Time UTC", "Model*", "Outcome", "Input>", "Cached>", "Output>", "Reasoning>", "Usage id")
-    output.listing(columns, found, _row, rows_max=rows_max, empty=EMPTY)
+    has_units = any(_beside(each) for each in found)
+    beside = ("Beside",) if has_units else ()
+    counts = ("Input>", "Cached>", "Output>", "Reasoning>", *beside)
+    columns = ("Time UTC", "Model*", "Outcome", *counts, "Usage id")
+    output.listing(
+        columns, found, lambda each: _row(each, has_units=has_units), rows_max=rows_max, empty=EMPTY
+    )
 
 
-def _row(record: StoredRecord) -> tuple[str, ...]:
+def _row(record: StoredRecord, *, has_units: bool) -> tuple[output.Cell, ...]:
     counts = (record.input, record.cached_input, record.output, record.reasoning)
     return (
         output.when(instant_of(record.id)),
         record.model,
         output.words(record.outcome),
         *(_count(each) for each in counts),
+        *([_beside(record)] if has_units else []),
         str(record.id),
+    )
+
+
+def _beside(record: StoredRecord) -> tuple[str, ...]:
+    """What stands beside input and output, a line each: units, and tokens trained on."""
+    known = ((part, record.parts[part]) for part in Part if part in BESIDE and part in record.parts)
+    return tuple(
+        f"{counted(count.value, part)}{' trained' if part is Part.TRAINING else ''}"
+        for part, count in known
+        if count.value is not None
     )
 
 
@@ -66,6 +84,7 @@ def _document(record: StoredRecord) -> dict[str, object]:
         "outcome": record.outcome,
         "status": record.status,
         **{name: _counted(getattr(record, name)) for name in counts},
+        "parts": {name: _counted(count) for name, count in record.parts.items()},
         "ttft_us": record.ttft_us,
         "duration_us": record.duration_us,
     }

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import click
 
 from billing import money
-from billing.cli import output
+from billing.cli import output, quantity
 from billing.cli.context import Context
 from billing.invoicing.trace import Cost, Trace
 from billing.pricing.billable import Disposition
+from billing.pricing.measure import unit_of
 
 _VERDICTS = {
     Disposition.BILL: "will be billed",
@@ -16,8 +17,8 @@ _VERDICTS = {
     Disposition.REVIEW: "under review: not billed before someone looked",
 }
 MARGINAL = (
-    "Marginal: tiers and allowances count over a whole period, so this request is priced at what the next token costs, "
-    "which is an estimate."
+    "Marginal: tiers and allowances count over a whole period, so this request is priced at what the next token or "
+    "unit costs, which is an estimate."
 )
 _MICROSECONDS_PER_MILLISECOND = 1_000
 _TENTH_US = 100
@@ -46,19 +47,20 @@ def trace(context: Context, usage_id: str, as_json: bool) -> None:
 def _facts(found: Trace) -> list[tuple[str, str]]:
     """What is known beside the counts, in the order of the request's way; what is absent is left out."""
     record, parties = found.record, found.parties
-    answered = f"{parties.backend or record.backend_id} ({record.engine}{', ' + parties.backend_url if parties.backend_url else ''})"
+    url = f", {parties.backend_url}" if parties.backend_url else ""
+    answered = f"{parties.backend or record.backend_id} ({record.engine}{url})"
     named = record.response_model if record.response_model and record.response_model != record.model else None
     every = (
         ("Tenant", f"{parties.tenant}{f' ({parties.tenant_name})' if parties.tenant_name else ''}"),
         ("Project", parties.project),
-        ("Key", f"{parties.key_prefix}… ({parties.key_name})" if parties.key_prefix else str(record.key_id)),
+        ("Key", f"{parties.key_prefix}… ({parties.key_name})" if parties.key_prefix else record.key_id),
         ("End user", record.end_user),
         ("Tags", ", ".join(f"{name}={value}" for name, value in sorted(record.tags.items()))),
         (
             "Asked for",
             f"{record.model} · {record.operation}{', streamed' if record.stream else ''} · {record.service_tier}",
         ),
-        ("Answered by", answered),
+        ("Answered by", answered if record.backend_id else record.engine),
         ("Engine's name", named),
         ("Response id", record.response_id),
         ("Idempotency key", record.idempotency_key),
@@ -66,7 +68,7 @@ def _facts(found: Trace) -> list[tuple[str, str]]:
         ("Time", _times(found)),
         ("Recorded", f"{output.moment(record.recorded_us)} UTC, collection {record.collection}"),
     )
-    return [(name, text) for name, text in every if text]
+    return [(name, str(text)) for name, text in every if text]
 
 
 def _status(found: Trace) -> str:
@@ -96,13 +98,16 @@ def milliseconds(span_us: int) -> str:
 
 
 def _counts_sheet(found: Trace) -> output.Sheet:
-    sheet = output.Sheet("Counted", "Tokens>", "Provenance", "Method*")
+    columns = quantity.titles(name for name, _ in found.counts)
+    sheet = output.Sheet("Counted", *columns, "Provenance", "Method*")
     for name, known in found.counts:
-        tokens = "unknown" if known.value is None else output.count(known.value)
-        sheet.add(output.words(name), tokens, known.provenance or "–", known.method or "–")
+        number = "unknown" if known.value is None else output.count(known.value)
+        shown = (number, unit_of(name))[: len(columns)]
+        sheet.add(output.words(name), *shown, known.provenance or "–", known.method or "–")
     if found.record.input_estimate is not None and found.record.input.value is None:
         guess = output.count(found.record.input_estimate)
-        sheet.add("input, guessed", guess, "estimated", "from the size of the request; never billed")
+        cells = (guess, "tokens")[: len(columns)]
+        sheet.add("input, guessed", *cells, "estimated", "from the size of the request; never billed")
     return sheet
 
 
@@ -111,9 +116,12 @@ def _costs_sheet(found: Trace) -> output.Sheet:
     known = [each.amount for each in found.costs if each.amount is not None]
     *costs, total = output.amounts([*known, money.total(known)], currency)
     written = iter(costs)
-    sheet = output.Sheet("Priced", "Tokens>", "× price>", "÷ per>", "= amount>", "Rate*")
+    columns = quantity.titles(each.component for each in found.costs)
+    sheet = output.Sheet("Priced", columns[0], "× price>", "÷ per>", "= amount>", "Rate*")
     for each in found.costs:
-        sheet.add(*_cost_row(each, next(written) if each.amount is not None else "unrated", currency))
+        amount = next(written) if each.amount is not None else "unrated"
+        head = (output.words(each.component), quantity.cell(each.quantity, each.component, columns))
+        sheet.add(*head, *_cost_row(each, amount, currency))
     if known:
         sheet.rule()
         sheet.add("Estimate", "", "", currency, total, "until the period is closed", bold=True)
@@ -121,18 +129,17 @@ def _costs_sheet(found: Trace) -> output.Sheet:
 
 
 def _cost_row(cost: Cost, amount: str, currency: str) -> tuple[str, ...]:
-    head = (output.words(cost.component), output.count(cost.quantity))
     if cost.price is None:
-        return (*head, "–", "–", amount, cost.unpriced or "")
+        return "–", "–", amount, cost.unpriced or ""
     source = f"{cost.plan} v{cost.version}, {cost.pattern}"
     if cost.priced_as is not None and cost.priced_as != cost.component:
         source += f", as {output.words(cost.priced_as)}"
     if cost.is_marginal:
         source += f", marginal{'' if cost.tier is None else f', tier {cost.tier + 1}'}"
     if cost.included:
-        return (*head, "included", "–", amount, source)
+        return "included", "–", amount, source
     price = "free" if cost.price.is_free else output.amount(cost.price.price, currency)
-    return (*head, price, output.count(cost.price.per), amount, source)
+    return price, output.count(cost.price.per), amount, source
 
 
 def _verdict(found: Trace) -> str:
@@ -169,7 +176,12 @@ def _document(found: Trace) -> dict[str, object]:
         "collection": record.collection,
         "recorded_at": output.timestamp(record.recorded_us),
         "counts": {
-            name: {"value": known.value, "provenance": known.provenance, "method": known.method}
+            name: {
+                "value": known.value,
+                "unit": unit_of(name),
+                "provenance": known.provenance,
+                "method": known.method,
+            }
             for name, known in found.counts
         },
         "input_estimate": record.input_estimate,
@@ -186,6 +198,7 @@ def _cost_documents(costs: Sequence[Cost]) -> list[dict[str, object]]:
         {
             "component": each.component,
             "quantity": each.quantity,
+            "unit": each.unit,
             "price": money.plain(each.price.price) if each.price else None,
             "per": each.price.per if each.price else None,
             "amount": money.plain(each.amount) if each.amount is not None else None,

@@ -1,13 +1,15 @@
 """``billing usage``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
-from billing.cli import output
+from billing.cli import output, quantity
 from billing.cli.context import Context
+from billing.invoicing.quantities import units_of, used
 from billing.invoicing.service import UsageReport
 from billing.invoicing.usage_summary import UsageLine
+from billing.pricing.measure import TOKENS
 from billing.tokens.components import Component, Components
 
 
@@ -17,7 +19,7 @@ from billing.tokens.components import Component, Components
 @output.json_option
 @click.pass_obj
 def usage(context: Context, tenant_slug: str, period: str | None, as_json: bool) -> None:
-    """Tokens of a tenant by model, component and provenance.
+    """Tokens and units of a tenant by model, component and provenance.
 
     Provenance says how the counts are known; where a request's counts differ, the weakest stands here.
     """
@@ -42,40 +44,37 @@ def usage(context: Context, tenant_slug: str, period: str | None, as_json: bool)
 
 
 def _sheet(report: UsageReport) -> output.Sheet:
-    sheet = output.Sheet("Model*", "Weakest\nprovenance", "Component", "Requests>", "Tokens>")
+    everything = report.summary
+    columns = quantity.titles(part for part, _ in used(everything.tokens))
+    sheet = output.Sheet("Model*", "Weakest\nprovenance", "Component", "Requests>", *columns)
     model = ""
-    for each in report.summary.lines:
-        for cells in _rows(each, is_first=each.model != model):
+    for each in everything.lines:
+        for cells in _rows(each, columns, is_first=each.model != model):
             sheet.add(*cells)
         model = each.model
     sheet.rule()
-    everything = report.summary
-    sheet.add(
-        "All", "", "", output.count(everything.requests), output.count(everything.tokens.total), bold=True
-    )
+    tokens = (output.count(everything.tokens.total), TOKENS)[: len(columns)]
+    sheet.add("All", "", "", output.count(everything.requests), *tokens, bold=True)
+    for part, number in units_of(everything.tokens).items():
+        sheet.add("", "", output.words(part), "", *quantity.cells(number, part, columns), bold=True)
     return sheet
 
 
-def _rows(usage_line: UsageLine, *, is_first: bool) -> Iterator[tuple[str, ...]]:
+def _rows(usage_line: UsageLine, columns: Sequence[str], *, is_first: bool) -> Iterator[tuple[str, ...]]:
     """A row a component; what they share stands in the first, and alone where nothing is known."""
-    used = [part for part in Component if usage_line.tokens.get(part)]
     shared = (usage_line.model if is_first else "", output.provenance(usage_line.provenance))
     requests = output.count(usage_line.requests)
-    if not used:
-        yield (
-            *shared,
-            "–",
-            requests,
-            "unknown" if _is_unknown(usage_line) else "0",
-        )
-    for index, part in enumerate(used):
-        tokens = output.count(usage_line.tokens.get(part))
+    index = -1
+    for index, (part, number) in enumerate(used(usage_line.tokens)):
         yield (
             *(shared if index == 0 else ("", "")),
             output.words(part),
             requests if index == 0 else "",
-            tokens,
+            *quantity.cells(number, part, columns),
         )
+    if index < 0:
+        nothing = ("unknown" if _is_unknown(usage_line) else "0", "")[: len(columns)]
+        yield (*shared, "–", requests, *nothing)
 
 
 def _document(report: UsageReport) -> dict[str, object]:

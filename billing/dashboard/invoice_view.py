@@ -12,6 +12,7 @@ from billing.invoicing.invoice import InvoiceDocument, InvoiceSummary
 from billing.invoicing.late import LateUsage
 from billing.invoicing.service import Preview
 from billing.metering.rollup import NO_PROVENANCE
+from billing.pricing.measure import counted, in_all
 
 SO_FAR = "so far"
 
@@ -48,7 +49,7 @@ class ApartLine(msgspec.Struct, frozen=True):
     what: str
     ending: str
     requests: str
-    tokens: str
+    used: str
     worth: str
 
 
@@ -91,7 +92,7 @@ def preview_row(found: Preview) -> InvoiceRow:
 
 def _apart_notes(draft: Draft) -> tuple[str, ...]:
     """What is used and not in the total."""
-    notes = [_unrated(draft)] if draft.billed.tokens_unrated else []
+    notes = [_unrated(draft)] if draft.billed.unrated else []
     for section, why in ((draft.review, "under review"), (draft.waived, "waived")):
         if section.requests:
             notes.append(f"{written.counted(section.requests, 'request')} {why}")
@@ -99,13 +100,13 @@ def _apart_notes(draft: Draft) -> tuple[str, ...]:
 
 
 def _unrated(draft: Draft) -> str:
-    tokens = written.counted(draft.billed.tokens_unrated, "token")
+    used = in_all(draft.billed.tokens_unrated, draft.billed.units_unrated)
     risks = [each.at_risk for each in draft.billed.unrated]
     known = [risk for risk in risks if risk is not None]
     if not known:
-        return f"{tokens} unrated"
+        return f"{used} unrated"
     least = "at least " if len(known) < len(risks) else ""
-    return f"{tokens} unrated, {least}{written.amount(money.total(known), draft.currency)} {draft.currency or ''} at risk"
+    return f"{used} unrated, {least}{written.amount(money.total(known), draft.currency)} {draft.currency or ''} at risk"
 
 
 def issued_row(found: InvoiceSummary, late: LateUsage | None) -> InvoiceRow:
@@ -125,8 +126,8 @@ def issued_row(found: InvoiceSummary, late: LateUsage | None) -> InvoiceRow:
 
 
 def _late(late: LateUsage) -> str:
-    requests, tokens = written.counted(late.requests, "request"), written.counted(late.tokens, "token")
-    return f"Late usage: {requests}, {tokens}, {late.amount:,f} {late.currency}"
+    requests, used = written.counted(late.requests, "request"), in_all(late.tokens, late.units)
+    return f"Late usage: {requests}, {used}, {late.amount:,f} {late.currency}"
 
 
 def invoice_page(found: InvoiceDocument, late: LateUsage) -> InvoicePage:
@@ -159,7 +160,7 @@ def _facts(content: Content) -> tuple[tuple[str, str], ...]:
         ("Prices", content.label),
         (
             "Billed",
-            f"{written.counted(content.requests, 'request')}, {written.counted(content.tokens, 'token')}",
+            f"{written.counted(content.requests, 'request')}, {in_all(content.tokens, content.units or {})}",
         ),
     )
     return tuple((name, text) for name, text in every if text)
@@ -174,7 +175,7 @@ def _line(line: Line, exact: str, currency: str) -> InvoiceLine:
     return InvoiceLine(
         what=_what(line),
         source=f"{line.plan} v{line.plan_version}",
-        quantity="" if line.quantity is None else written.count(line.quantity),
+        quantity="" if line.quantity is None else counted(line.quantity, line.component or ""),
         price=_price(line, currency),
         exact=exact,
         amount=f"{Decimal(line.amount):,f}",
@@ -226,13 +227,13 @@ def _apart_lines(content: Content) -> tuple[ApartLine, ...]:
 
 
 def _ending(what: str, found: Ending, worth: str | None) -> ApartLine:
-    is_unknown = found.provenance == NO_PROVENANCE and not found.tokens
+    is_unknown = found.provenance == NO_PROVENANCE and not found.tokens and not found.units
     known = written.UNKNOWN if found.provenance == NO_PROVENANCE else found.provenance
     return ApartLine(
         what=what,
         ending=f"{written.words(found.outcome)}, {known}",
         requests=written.count(found.requests),
-        tokens=written.UNKNOWN if is_unknown else written.count(found.tokens),
+        used=written.UNKNOWN if is_unknown else in_all(found.tokens, found.units or {}),
         worth=worth or (written.UNKNOWN if is_unknown else "unrated"),
     )
 
@@ -242,6 +243,6 @@ def _unpriced(found: Unpriced, at_risk: str | None) -> ApartLine:
         what="unrated",
         ending=f"{found.model} · {written.words(found.component)}, {found.reason}",
         requests="",
-        tokens=written.count(found.quantity),
+        used=counted(found.quantity, found.component),
         worth=at_risk or written.UNKNOWN,
     )

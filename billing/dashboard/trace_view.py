@@ -10,6 +10,7 @@ from billing.dashboard import format as written
 from billing.dashboard.view import Figure, Tag, figure, outcome_tag
 from billing.invoicing.trace import Cost, Trace
 from billing.pricing.billable import Disposition
+from billing.pricing.measure import TOKENS, one_of, unit_of
 
 _VERDICTS = {
     Disposition.BILL: "This request will be billed",
@@ -19,18 +20,20 @@ _VERDICTS = {
 
 
 class CountLine(msgspec.Struct, frozen=True):
-    """One count with how it is known."""
+    """One count with its unit and how it is known."""
 
     what: str
+    unit: str
     figure: Figure
     provenance: str
     method: str
 
 
 class CostLine(msgspec.Struct, frozen=True):
-    """quantity × price ÷ per = amount, in text; without a rate, why."""
+    """quantity × price ÷ per = amount, in text, the quantity in its ``unit``; without a rate, why."""
 
     what: str
+    unit: str
     quantity: str
     price: str
     per: str
@@ -74,14 +77,15 @@ def _facts(found: Trace) -> tuple[tuple[str, str], ...]:
     name = f" ({parties.tenant_name})" if parties.tenant_name else ""
     url = f", {parties.backend_url}" if parties.backend_url else ""
     streamed = ", streamed" if record.stream else ""
+    answered = f"{parties.backend or record.backend_id} ({record.engine}{url})"
     every = (
         ("Tenant", f"{parties.tenant}{name}"),
         ("Project", parties.project),
-        ("Key", f"{parties.key_prefix}… ({parties.key_name})" if parties.key_prefix else str(record.key_id)),
+        ("Key", f"{parties.key_prefix}… ({parties.key_name})" if parties.key_prefix else record.key_id),
         ("End user", record.end_user),
         ("Tags", ", ".join(f"{name}={text}" for name, text in sorted(record.tags.items()))),
         ("Asked for", f"{record.model} · {record.operation}{streamed} · {record.service_tier}"),
-        ("Answered by", f"{parties.backend or record.backend_id} ({record.engine}{url})"),
+        ("Answered by", answered if record.backend_id else record.engine),
         ("Engine's name", record.response_model if record.response_model != record.model else None),
         ("Response id", record.response_id),
         ("Idempotency key", record.idempotency_key),
@@ -89,7 +93,7 @@ def _facts(found: Trace) -> tuple[tuple[str, str], ...]:
         ("Time", _times(found)),
         ("Recorded", f"{written.moment(record.recorded_us)} UTC, collection {record.collection}"),
     )
-    return tuple((name, text) for name, text in every if text)
+    return tuple((name, str(text)) for name, text in every if text)
 
 
 def _status(found: Trace) -> str:
@@ -112,6 +116,7 @@ def _counts(found: Trace) -> tuple[CountLine, ...]:
     lines = [
         CountLine(
             written.words(name),
+            unit_of(name),
             figure(count),
             count.provenance or written.ABSENT,
             count.method or written.ABSENT,
@@ -122,7 +127,9 @@ def _counts(found: Trace) -> tuple[CountLine, ...]:
     if guess is not None and found.record.input.value is None:
         shown = Figure(written.count(guess), "e")
         lines.append(
-            CountLine("input, guessed", shown, "estimated", "from the size of the request; never billed")
+            CountLine(
+                "input, guessed", TOKENS, shown, "estimated", "from the size of the request; never billed"
+            )
         )
     return tuple(lines)
 
@@ -142,9 +149,11 @@ def _known(costs: Sequence[Cost]) -> list[Decimal]:
 def _cost_line(cost: Cost, amount: str, currency: str | None) -> CostLine:
     what, quantity = written.words(cost.component), written.count(cost.quantity)
     if cost.price is None:
-        return CostLine(what, quantity, written.ABSENT, written.ABSENT, amount, cost.unpriced or "")
+        return CostLine(
+            what, cost.unit, quantity, written.ABSENT, written.ABSENT, amount, cost.unpriced or ""
+        )
     price = "free" if cost.price.is_free else written.amount(cost.price.price, currency)
-    return CostLine(what, quantity, price, written.count(cost.price.per), amount, _rate(cost))
+    return CostLine(what, cost.unit, quantity, price, written.count(cost.price.per), amount, _rate(cost))
 
 
 def _rate(cost: Cost) -> str:
@@ -157,7 +166,7 @@ def _rate(cost: Cost) -> str:
     elif cost.tier is not None:
         parts.append(f"tier {cost.tier + 1}")
     if cost.is_marginal:
-        parts.append("what the next token costs now")
+        parts.append(f"what the next {one_of(cost.component)} costs now")
     return ", ".join(parts)
 
 

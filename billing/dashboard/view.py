@@ -3,19 +3,21 @@
 An unknown count is the word "unknown", never 0 (P3); a cost is an estimate, made on reading (design.md §7).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from billing.clock import to_datetime
 from billing.dashboard import format as written
+from billing.invoicing.quantities import add_up
 from billing.invoicing.trace import Trace
 from billing.metering.rollup import NO_PROVENANCE
 from billing.metering.stored import StoredCount
 from billing.metering.totals.total import Pace, UsageTotal
 from billing.pricing.billable import Disposition
-from billing.tokens.components import Component, Components
-from billing.tokens.usage import Outcome
+from billing.pricing.measure import counted
+from billing.tokens.components import Component
+from billing.tokens.usage import BESIDE, Outcome, Part
 
 GOOD, FAIR, BAD = "good", "fair", "bad"
 _TONES = {Outcome.COMPLETE.value: GOOD, Outcome.CLIENT_CLOSED.value: FAIR, Outcome.TRUNCATED.value: FAIR}
@@ -83,6 +85,8 @@ class TotalsRow(msgspec.Struct, frozen=True):
     cached: str
     output: str
     reasoning: str
+    beside: str
+    """What is neither input nor output: units, and tokens trained on; empty for none."""
     note: str
 
 
@@ -123,7 +127,7 @@ def _request_row(found: Trace, cost: Cost, now_us: int) -> RequestRow:
         tenant=found.parties.tenant,
         tenant_name=found.parties.tenant_name,
         model=record.model,
-        kind=f"{record.operation}{', streamed' if record.stream else ''}",
+        kind=_kind(found),
         outcome=outcome_tag(record.outcome, record.status, record.error),
         input=figure(record.input),
         cached=figure(record.cached_input),
@@ -134,6 +138,24 @@ def _request_row(found: Trace, cost: Cost, now_us: int) -> RequestRow:
         duration=written.span(record.duration_us),
         cost=cost,
     )
+
+
+def _kind(found: Trace) -> str:
+    """What was asked for, and what was used beside tokens of input and output."""
+    record = found.record
+    used = {part: record.parts[part].value or 0 for part in Part if part in BESIDE and part in record.parts}
+    words = (record.operation, "streamed" if record.stream else "", _beside(used.items()))
+    return ", ".join(filter(None, words))
+
+
+def _beside(quantities: Iterable[tuple[str, int]]) -> str:
+    """Quantities by their words, what is 0 left out: ``12 seconds, 500 tokens trained on``."""
+    texts = [
+        f"{counted(quantity, word)}{' trained on' if word == Component.TRAINING else ''}"
+        for word, quantity in quantities
+        if quantity
+    ]
+    return ", ".join(texts)
 
 
 def figure(count: StoredCount) -> Figure:
@@ -202,8 +224,8 @@ def _note(found: Disposition) -> str:
 
 def totals_row(title: str, start_us: int, totals: Sequence[UsageTotal]) -> TotalsRow:
     """The sums of a span, from the rollup that is billed."""
-    tokens = [sum(each.tokens.get(part) for each in totals) for part in Component]
-    used = Components(*tokens)
+    used = add_up(each.tokens for each in totals)
+    beside = {part: used.get(part) for part in Component if not part.is_served}
     lacking = sum(each.requests for each in totals if each.provenance == NO_PROVENANCE)
     return TotalsRow(
         title=title,
@@ -213,6 +235,7 @@ def totals_row(title: str, start_us: int, totals: Sequence[UsageTotal]) -> Total
         cached=written.count(used.cached_input),
         output=written.count(used.output),
         reasoning=written.count(used.reasoning),
+        beside=_beside(beside.items()),
         note=_lacking(lacking, title),
     )
 

@@ -10,10 +10,11 @@ from uuid import UUID
 from billing.clock import MICROSECONDS_PER_SECOND, Clock
 from billing.directory import store
 from billing.directory.caller import Caller, Model, Target
-from billing.directory.snapshot import Snapshot, decode, encode
+from billing.directory.snapshot import Changes, Snapshot, decode, encode
 from billing.errors import Unauthenticated, Unavailable
 from billing.infra.postgres import Database
 from billing.limits.limit import Limit
+from billing.pricing.term import Term
 from billing.tenants import api_key
 
 _log = logging.getLogger(__name__)
@@ -88,6 +89,14 @@ class DirectoryService:
         """The limits that count a caller's request for a model of that public name."""
         return self.snapshot.limits(caller, model_name)
 
+    def terms(self, tenant_id: UUID) -> tuple[Term, ...]:
+        """What prices a tenant's usage, by start; empty for a tenant without a plan."""
+        return self.snapshot.prices.terms(tenant_id)
+
+    def prices_reasoning_apart(self, tenant_id: UUID, model_name: str, at_us: int) -> bool:
+        """Whether a tenant's reasoning of a model costs something else than the rest of its answers, at an instant."""
+        return self.snapshot.prices.prices_reasoning_apart(tenant_id, model_name, at_us)
+
     def models(self) -> list[Model]:
         """Every model that something serves, by name."""
         return self.snapshot.models()
@@ -114,9 +123,17 @@ class DirectoryService:
         is_new = not changes.empty or changes.version != self.snapshot.version
         if changes.version < self.snapshot.version:
             self.snapshot = Snapshot()  # an older database was restored: what came after it is no more
-        self.snapshot.apply(changes)
+        self._take(changes)
         self._keep_copy(is_new=is_new)
         return True
+
+    def _take(self, changes: Changes) -> None:
+        known = self.snapshot.prices.unreadable
+        self.snapshot.apply(changes)
+        if fresh := self.snapshot.prices.unreadable - known:
+            _log.warning(
+                "plans of a newer program, which price nothing on this worker: %s", ", ".join(sorted(fresh))
+            )
 
     def _keep_copy(self, *, is_new: bool) -> None:
         try:
@@ -145,7 +162,7 @@ class DirectoryService:
         try:
             data = self._copy.read_bytes()
             age_us = self._clock() - int(self._copy.stat().st_mtime * MICROSECONDS_PER_SECOND)
-            self.snapshot.apply(decode(data))
+            self._take(decode(data))
         except (OSError, ValueError) as fault:
             _log.warning(
                 "no directory: Postgres does not answer and the copy on disk cannot be read: %s", fault

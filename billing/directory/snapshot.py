@@ -11,10 +11,13 @@ from uuid import UUID
 import msgspec
 
 from billing.directory.caller import ApiKey, Backend, Caller, Deployment, Model, Project, Target, Tenant
+from billing.directory.prices import PlanHead, PlanVersion, Prices, Subscribed
 from billing.errors import Forbidden, NotFound, Unauthenticated
 from billing.limits.limit import Limit
 
-FORMAT = 1
+FORMAT = 2
+FORMAT_WITHOUT_PLANS = 1
+"""Still read: all of it is true, but the plans are not in it."""
 NAME_SHOWN_MAX = 200
 """Characters of a model's name that an error repeats."""
 CALLERS_MAX = 50_000
@@ -32,6 +35,9 @@ class Changes(msgspec.Struct, frozen=True):
     models: tuple[Model, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     limits: tuple[Limit, ...] = ()
+    plans: tuple[PlanHead, ...] = ()
+    plan_versions: tuple[PlanVersion, ...] = ()
+    subscriptions: tuple[Subscribed, ...] = ()
     format: int = FORMAT
 
     @property
@@ -45,7 +51,13 @@ class Changes(msgspec.Struct, frozen=True):
             or self.models
             or self.deployments
             or self.limits
+            or self.priced
         )
+
+    @property
+    def priced(self) -> bool:
+        """Whether anything of what prices a tenant's usage changed."""
+        return bool(self.plans or self.plan_versions or self.subscriptions)
 
 
 class Snapshot:
@@ -62,6 +74,7 @@ class Snapshot:
         "_targets",
         "_tenants",
         "by_name",
+        "prices",
         "version",
     )
 
@@ -77,6 +90,7 @@ class Snapshot:
         self._targets: dict[UUID, tuple[Target, ...]] = {}
         self._limits: dict[UUID, dict[UUID, Limit]] = {}
         self._limits_of_callers: dict[tuple[UUID, UUID | None, UUID, str], tuple[Limit, ...]] = {}
+        self.prices = Prices()
 
     def __repr__(self) -> str:
         return f"<Snapshot v{self.version} {len(self._tenants)} tenants, {len(self._keys)} keys, {len(self._models)} models>"
@@ -96,9 +110,12 @@ class Snapshot:
             self._index_models()
         if changes.limits:
             self._index_limits(changes.limits)
+        if changes.priced:
+            self.prices.apply(changes.plans, changes.plan_versions, changes.subscriptions)
 
     def everything(self) -> Changes:
         """The whole as changes since nothing, for the copy on disk."""
+        plans, plan_versions, subscriptions = self.prices.rows()
         return Changes(
             version=self.version,
             tenants=tuple(self._tenants.values()),
@@ -108,6 +125,9 @@ class Snapshot:
             models=tuple(self._models.values()),
             deployments=tuple(self._deployments.values()),
             limits=tuple(limit for limits in self._limits.values() for limit in limits.values()),
+            plans=plans,
+            plan_versions=plan_versions,
+            subscriptions=subscriptions,
         )
 
     def caller(self, key_hash: str, now_us: int) -> Caller:
@@ -225,11 +245,16 @@ encode = msgspec.json.Encoder().encode
 
 
 def decode(data: bytes) -> Changes:
-    """Changes of their bytes; raises ``ValueError`` when they are of another format or broken."""
+    """Changes of their bytes; raises ``ValueError`` when they are of another format or broken.
+
+    Those of a program that knew no plans bring the directory to version 0: what they lack comes with the next poll.
+    """
     try:
         changes = msgspec.json.decode(data, type=Changes)
     except msgspec.DecodeError as fault:
         raise ValueError(f"not a directory snapshot: {fault}") from fault
+    if changes.format == FORMAT_WITHOUT_PLANS:
+        return msgspec.structs.replace(changes, version=0, format=FORMAT)
     if changes.format != FORMAT:
         raise ValueError(f"directory snapshot of format {changes.format}, this program reads {FORMAT}")
     return changes

@@ -36,7 +36,19 @@ SELECT jsonb_build_object(
       'id', id, 'tenant_id', tenant_id, 'project_id', project_id, 'key_id', key_id, 'model', model, 'meter', meter,
       'amount', amount, 'window_s', window_s, 'burst', burst, 'enforce', enforce, 'on_failure', on_failure,
       'created_us', (extract(epoch FROM created_at) * 1000000)::bigint, 'archived', archived_at IS NOT NULL,
-      'version', version)), '[]') FROM usage_limit WHERE version > :since)
+      'version', version)), '[]') FROM usage_limit WHERE version > :since),
+  'plans', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'id', id, 'name', name, 'currency', currency,
+      'created_us', (extract(epoch FROM created_at) * 1000000)::bigint, 'version', version)), '[]')
+      FROM price_plan WHERE version > :since),
+  'plan_versions', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'plan_id', plan_id, 'number', number, 'effective_us', (extract(epoch FROM effective_at) * 1000000)::bigint,
+      'content', content, 'version', version)), '[]') FROM price_plan_version WHERE version > :since),
+  'subscriptions', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+      'id', id, 'tenant_id', tenant_id, 'plan_id', plan_id,
+      'starts_us', (extract(epoch FROM starts_at) * 1000000)::bigint,
+      'ends_us', (extract(epoch FROM ends_at) * 1000000)::bigint, 'version', version)), '[]')
+      FROM subscription WHERE version > :since)
 )::text
 """)
 _VERSION = text("SELECT version FROM directory_version")

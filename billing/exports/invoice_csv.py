@@ -13,7 +13,7 @@ from billing.invoicing.period import instant
 COLUMNS = (
     "invoice_number", "issued_at", "tenant", "tenant_name", "month", "period_start", "period_end", "line", "kind",
     "plan", "plan_version", "model", "component", "tier", "quantity", "price", "per", "amount_exact", "amount",
-    "amount_minor", "currency", "agreed", "fraction", "covered_start", "covered_end",
+    "amount_minor", "currency", "agreed", "fraction", "covered_start", "covered_end", "unit",
 )  # fmt: skip
 """What each means stands in the README; what a kind of line has not is empty."""
 
@@ -62,6 +62,7 @@ def _row(document: InvoiceDocument, number: int, line: Line) -> list[str]:
         content.currency,
         line.agreed or "",
         *(line.covered or ("", "", "")),
+        line.counted_in,
     ]
 
 

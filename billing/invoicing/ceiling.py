@@ -39,7 +39,5 @@ def may_exceed(quantity: int, terms: Sequence[Term], without_usage: Draft) -> bo
 def _dearest(term: Term) -> Decimal:
     """The most that one token or unit costs by any version of a term's plan."""
     entries = [entry for version in term.plan.versions for entry in version.content.rates]
-    prices = [
-        price for entry in entries for price in (*entry.prices.values(), entry.total) if price is not None
-    ]
+    prices = (price for entry in entries for price in entry.by_word.values())
     return max((price.dearest.amount(1) for price in prices), default=Decimal(0))

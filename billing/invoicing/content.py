@@ -5,8 +5,9 @@ RFC 3339 in UTC: the SHA-256 of the bytes names the content.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -17,7 +18,9 @@ from billing.invoicing.draft import Draft, Reason, Section
 from billing.invoicing.inputs import Inputs
 from billing.invoicing.period import Period, instant
 from billing.pricing.charge import Charge
+from billing.pricing.measure import TOKENS, unit_of
 from billing.pricing.rating import Rated, Unrated
+from billing.tokens.components import Component
 
 USAGE = "usage"
 INCLUDED = "included"
@@ -28,7 +31,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """A line; what a kind of line has not is None.
 
     ``amount`` is what is owed for it, rounded so that the lines add up to the total; ``amount_exact`` what it comes to.
-    ``price`` is for each ``per`` tokens; ``agreed`` is the fee or the minimum as the plan says it for a month. For a part
+    ``price`` is for each ``per`` tokens, or what else ``unit`` says that the quantity is counted in; ``agreed`` is the fee or the minimum as the plan says it for a month. For a part
     of a month, and only then, ``fraction`` says which in quarters of an hour (``22/2976``), and ``covered_start`` and
     ``covered_end`` where that part begins and ends.
     """
@@ -50,6 +53,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     fraction: str | UnsetType = UNSET
     covered_start: str | UnsetType = UNSET
     covered_end: str | UnsetType = UNSET
+    unit: str | UnsetType = UNSET
+
+    @property
+    def counted_in(self) -> str:
+        """What the quantity is counted in; empty where there is none."""
+        if self.quantity is None:
+            return ""
+        return TOKENS if self.unit is UNSET else self.unit
 
     @property
     def covered(self) -> tuple[str, str, str] | None:
@@ -60,13 +71,23 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
-    """Usage without a rate: not billed, and not free."""
+    """Usage without a rate: not billed, and not free. ``unit`` is there where the quantity is no tokens."""
 
     model: str
     component: str
     quantity: int
     reason: str
     at_risk: str | None
+    unit: str | UnsetType = UNSET
+
+    @property
+    def counted_in(self) -> str:
+        """What the quantity is counted in."""
+        return TOKENS if self.unit is UNSET else self.unit
+
+
+Units: TypeAlias = dict[str, int] | UnsetType
+"""Quantities of what has no tokens, by component; left out where there are none."""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +99,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     tokens_unrated: int
     worth: str | None
+    units: Units = UNSET
+    units_unrated: Units = UNSET
 
 
 class Apart(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,10 +113,12 @@ class Apart(msgspec.Struct, frozen=True, kw_only=True):
     worth: str | None
     endings: tuple[Ending, ...]
     unrated: tuple[Unpriced, ...]
+    units: Units = UNSET
+    units_unrated: Units = UNSET
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything an invoice says. ``tokens`` and ``requests`` are those billed, ``tokens_unrated`` among the tokens."""
+    """Everything an invoice says. ``tokens``, ``units`` and ``requests`` are those billed, what is unrated among them."""
 
     format: int
     issuer: str
@@ -119,6 +144,8 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     subtotal: str
     total_minor: int
     total: str
+    units: Units = UNSET
+    units_unrated: Units = UNSET
 
 
 def content_of(draft: Draft, inputs: Inputs) -> Content:
@@ -154,6 +181,8 @@ def content_of(draft: Draft, inputs: Inputs) -> Content:
         subtotal=money.plain(draft.subtotal),
         total_minor=draft.total_minor,
         total=_amount(draft.total_minor, draft.currency),
+        units=_units(draft.billed.units),
+        units_unrated=_units(draft.billed.units_unrated),
     )
 
 
@@ -200,6 +229,7 @@ def _used(line: Rated, currency: str) -> Line:
         amount_exact=money.plain(line.amount),
         amount_minor=minor,
         amount=_amount(minor, currency),
+        unit=_unit(line.component),
     )
 
 
@@ -239,6 +269,8 @@ def _apart(section: Section) -> Apart:
         worth=_worth(section.worth),
         endings=tuple(_ending(reason) for reason in section.reasons),
         unrated=_unrated(section.unrated),
+        units=_units(section.units),
+        units_unrated=_units(section.units_unrated),
     )
 
 
@@ -250,6 +282,8 @@ def _ending(reason: Reason) -> Ending:
         tokens=reason.tokens,
         tokens_unrated=reason.unrated,
         worth=_worth(reason.worth),
+        units=_units(reason.units),
+        units_unrated=_units(reason.units_unrated),
     )
 
 
@@ -261,6 +295,7 @@ def _unrated(unrated: Sequence[Unrated]) -> tuple[Unpriced, ...]:
             quantity=each.quantity,
             reason=each.reason.value,
             at_risk=_worth(each.at_risk),
+            unit=_unit(each.component),
         )
         for each in unrated
     )
@@ -268,3 +303,13 @@ def _unrated(unrated: Sequence[Unrated]) -> tuple[Unpriced, ...]:
 
 def _worth(amount: Decimal | None) -> str | None:
     return None if amount is None else money.plain(amount)
+
+
+def _unit(word: str) -> str | UnsetType:
+    """Tokens are what every quantity was before there were units, and say nothing."""
+    unit = unit_of(word)
+    return UNSET if unit == TOKENS else unit
+
+
+def _units(quantities: Mapping[Component, int]) -> Units:
+    return {part.value: quantity for part, quantity in quantities.items()} or UNSET

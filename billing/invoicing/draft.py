@@ -1,13 +1,13 @@
 """The content of an invoice, from rollup rows and prices: the same rows in any order give the same draft (P9).
 
-What is billed, waived and under review stands apart, and what has no rate is shown instead of costing 0. Every token of
-the period is in exactly one place, so the sections add up to the usage (P14).
+What is billed, waived and under review stands apart, and what has no rate is shown instead of costing 0. Every token and
+unit of the period is in exactly one place, so the sections add up to the usage (P14).
 
 Pools count what is billed. What is under review and what is waived would each have come on top of that, so each is worth
 what it costs from where the billed usage ends, in pools of its own: an estimate, as a part of it may be billed yet.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
@@ -16,12 +16,14 @@ import msgspec
 from billing import money
 from billing.errors import Conflict
 from billing.invoicing.period import Period
+from billing.invoicing.quantities import add_up, units_of, used, without
 from billing.metering.rollup import NO_PROVENANCE
 from billing.metering.stored import RollupRow
 from billing.money import Rounding
 from billing.pricing.billable import Billable, Disposition, disposition
 from billing.pricing.charge import Charge, charges
 from billing.pricing.coverage import Month
+from billing.pricing.measure import REQUEST
 from billing.pricing.rating import Group, Positions, Rated, Rating, Share, Unrated, Usage, rate
 from billing.pricing.term import Held, Term, in_force
 from billing.tokens.components import Component, Components
@@ -32,7 +34,8 @@ _Line = TypeVar("_Line", Rated, Charge)
 class Reason(msgspec.Struct, frozen=True):
     """How much of a section ended in one way and is known in one way.
 
-    ``tokens`` are those that are known, ``unrated`` those among them that no rate prices; ``amount`` is that of the rest.
+    ``tokens`` are those that are known, ``unrated`` those among them that no rate prices; ``units`` and ``units_unrated``
+    are the same of what has no tokens, by component; ``amount`` is that of the rest.
     """
 
     outcome: str
@@ -41,6 +44,8 @@ class Reason(msgspec.Struct, frozen=True):
     tokens: int
     unrated: int
     amount: Decimal
+    units: dict[Component, int] = {}
+    units_unrated: dict[Component, int] = {}
 
     @property
     def requests_unknown(self) -> int:
@@ -50,16 +55,25 @@ class Reason(msgspec.Struct, frozen=True):
     @property
     def is_unknown(self) -> bool:
         """Whether nothing is known of what was used: 0 tokens are not none then."""
-        return self.tokens == 0 and self.requests_unknown > 0
+        return self.tokens == 0 and not self.units and self.requests_unknown > 0
+
+    @property
+    def is_unrated(self) -> bool:
+        """Whether something has no rate."""
+        return self.unrated > 0 or bool(self.units_unrated)
 
     @property
     def worth(self) -> Decimal | None:
-        """What the tokens would have cost; None when nothing is known or nothing has a rate."""
-        return _worth(self.tokens, self.unrated, self.amount, is_unknown=self.is_unknown)
+        """What it would have cost; None when nothing is known or nothing has a rate."""
+        rated = self.tokens - self.unrated, without(self.units, self.units_unrated)
+        return _worth(self.amount, rated, is_unknown=self.is_unknown, is_unrated=self.is_unrated)
 
 
 class Section(msgspec.Struct, frozen=True):
-    """Usage with one disposition. ``amount`` is the exact sum of its lines; ``tokens`` counts unrated ones too."""
+    """Usage with one disposition. ``amount`` is the exact sum of its lines.
+
+    ``tokens``, and ``units``, which have none, by component, count unrated ones too.
+    """
 
     disposition: Disposition
     requests: int
@@ -68,11 +82,17 @@ class Section(msgspec.Struct, frozen=True):
     unrated: tuple[Unrated, ...]
     amount: Decimal
     reasons: tuple[Reason, ...]
+    units: dict[Component, int] = {}
 
     @property
     def tokens_unrated(self) -> int:
         """Tokens among ``tokens`` that no rate prices."""
-        return sum(each.quantity for each in self.unrated)
+        return sum(each.quantity for each in self.unrated if each.component.is_tokens)
+
+    @property
+    def units_unrated(self) -> dict[Component, int]:
+        """Units among ``units`` that no rate prices, by component."""
+        return _units_unrated(self.unrated)
 
     @property
     def requests_unknown(self) -> int:
@@ -82,12 +102,18 @@ class Section(msgspec.Struct, frozen=True):
     @property
     def is_unknown(self) -> bool:
         """Whether nothing is known of what was used."""
-        return self.tokens == 0 and self.requests_unknown > 0
+        return self.tokens == 0 and not self.units and self.requests_unknown > 0
 
     @property
     def worth(self) -> Decimal | None:
-        """What the tokens cost or would have cost; None when nothing is known or nothing has a rate."""
-        return _worth(self.tokens, self.tokens_unrated, self.amount, is_unknown=self.is_unknown)
+        """What it costs or would have cost; None when nothing is known or nothing has a rate."""
+        rated = self.tokens - self.tokens_unrated, without(self.units, self.units_unrated)
+        return _worth(self.amount, rated, is_unknown=self.is_unknown, is_unrated=bool(self.unrated))
+
+
+def _units_unrated(unrated: Iterable[Unrated]) -> dict[Component, int]:
+    quantities = [Components(**{each.component.value: each.quantity}) for each in unrated]
+    return units_of(add_up(quantities))
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -205,53 +231,73 @@ def _section(
 ) -> tuple[Section, Positions]:
     """A section, and where its pools stand after it."""
     rows = by_disposition[each]
-    rating = rate((usage for row in rows for usage in _usage(row)), terms, start)
+    with_requests = _prices_requests(terms)
+    usage = (used for row in rows for used in _usage(row, with_requests=with_requests))
+    rating = rate(usage, terms, start)
+    reasons, quantities = _reasons(rows, rating)
     made = Section(
         disposition=each,
-        requests=sum(row.requests for row in rows),
-        tokens=sum(tokens_of(row).total for row in rows),
+        requests=sum(reason.requests for reason in reasons),
+        tokens=quantities.total,
         lines=rating.lines,
         unrated=rating.unrated,
         amount=rating.amount,
-        reasons=_reasons(rows, rating),
+        reasons=reasons,
+        units=units_of(quantities),
     )
     return made, rating.positions
 
 
-def tokens_of(row: RollupRow) -> Components:
-    """What a rollup row holds of each component."""
-    return row.components
+def _prices_requests(terms: Sequence[Term]) -> bool:
+    """Whether some version prices requests: hardly any does, and then nobody counts them."""
+    contents = (version.content for term in terms for version in term.plan.versions)
+    return any(entry.request is not None for content in contents for entry in content.rates)
 
 
-def _usage(row: RollupRow) -> Iterator[Usage]:
+def _usage(row: RollupRow, *, with_requests: bool) -> Iterator[Usage]:
     """The row's quantities at its bucket's start: prices change on the 15-minute grid only."""
-    tokens, group = tokens_of(row), (row.outcome, row.provenance)
-    return (Usage(row.bucket_us, row.model, part, tokens.get(part), group) for part in Component)
+    group = (row.outcome, row.provenance)
+    for part, quantity in used(row.components):
+        yield Usage(row.bucket_us, row.model, part, quantity, group)
+    if with_requests:
+        yield Usage(row.bucket_us, row.model, REQUEST, row.requests, group)
 
 
-def _reasons(rows: Sequence[RollupRow], rating: Rating) -> tuple[Reason, ...]:
+def _reasons(rows: Sequence[RollupRow], rating: Rating) -> tuple[tuple[Reason, ...], Components]:
+    """What a section is made of, and the sum of all."""
     grouped: dict[Group, list[RollupRow]] = {}
     for row in rows:
         grouped.setdefault((row.outcome, row.provenance), []).append(row)
-    return tuple(
-        _reason(group, grouped[group], rating.shares.get(group, Share())) for group in sorted(grouped)
-    )
+    sums = {group: add_up(row.components for row in grouped[group]) for group in sorted(grouped)}
+    reasons = [
+        _reason(
+            group, sum(row.requests for row in grouped[group]), quantities, rating.shares.get(group, Share())
+        )
+        for group, quantities in sums.items()
+    ]
+    return tuple(reasons), add_up(sums.values())
 
 
-def _reason(group: Group, rows: Sequence[RollupRow], share: Share) -> Reason:
+def _reason(group: Group, requests: int, quantities: Components, share: Share) -> Reason:
     outcome, provenance = group
     return Reason(
         outcome=outcome,
         provenance=provenance,
-        requests=sum(row.requests for row in rows),
-        tokens=sum(tokens_of(row).total for row in rows),
+        requests=requests,
+        tokens=quantities.total,
         unrated=share.unrated,
         amount=share.amount,
+        units=units_of(quantities),
+        units_unrated=share.units_unrated,
     )
 
 
-def _worth(tokens: int, unrated: int, amount: Decimal, *, is_unknown: bool) -> Decimal | None:
-    return None if is_unknown or (unrated and unrated == tokens) else amount
+def _worth(
+    amount: Decimal, rated: tuple[int, Mapping[Component, int]], *, is_unknown: bool, is_unrated: bool
+) -> Decimal | None:
+    """An amount, unless nobody can say: of what is rated there is nothing, nor a price of requests that came to something."""
+    is_nothing = is_unrated and not any(rated) and amount == 0
+    return None if is_unknown or is_nothing else amount
 
 
 def _currency(terms: Sequence[Term]) -> str | None:

@@ -10,16 +10,19 @@ from decimal import Decimal
 import msgspec
 
 from billing import money
-from billing.invoicing.draft import Draft, draft, tokens_of
+from billing.invoicing.draft import Draft, draft
 from billing.invoicing.inputs import Inputs
+from billing.invoicing.quantities import add_up, units_of
 from billing.metering.stored import RollupRow
 from billing.pricing.term import Term
+from billing.tokens.components import Component
 
 
 class LateUsage(msgspec.Struct, frozen=True):
     """What came too late. ``amount_minor`` is what it would add, in the invoice's currency.
 
-    ``requests_billed`` are those among the requests that would be billed; the others are waived or under review.
+    ``requests_billed`` are those among the requests that would be billed; the others are waived or under review. ``units``
+    are what came beside tokens, by component.
     """
 
     requests: int
@@ -27,6 +30,7 @@ class LateUsage(msgspec.Struct, frozen=True):
     requests_billed: int
     currency: str
     amount_minor: int
+    units: dict[Component, int] = {}
 
     @property
     def amount(self) -> Decimal:
@@ -56,6 +60,7 @@ def late_usage(
     """
     everything = [row for row in rows if inputs.whole_month.holds(row.bucket_us)]
     late = [row for row in everything if is_late(row, inputs, collection)]
+    quantities = add_up(row.components for row in late)
     currency = issued.currency or inputs.terms[0].currency
     whole = draft(
         everything,
@@ -67,10 +72,11 @@ def late_usage(
     )
     return LateUsage(
         requests=sum(row.requests for row in late),
-        tokens=sum(tokens_of(row).total for row in late),
+        tokens=quantities.total,
         requests_billed=whole.billed.requests - issued.billed.requests,
         currency=currency,
         amount_minor=(whole.total_minor or 0) - (issued.total_minor or 0) if late else 0,
+        units=units_of(quantities),
     )
 
 

@@ -1,20 +1,24 @@
-"""Usage against its invoice: every token and request stands in exactly one place (P14)."""
+"""Usage against its invoice: every token, unit and request stands in exactly one place (P14)."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from billing.invoicing.draft import Draft, Section, tokens_of
+from billing.invoicing.draft import Draft, Section
+from billing.invoicing.quantities import add_up
 from billing.metering.stored import RollupRow
+from billing.pricing.measure import REQUEST, TOKENS, unit_of
+from billing.pricing.plan import TOTAL
 from billing.tokens.components import Component
 
-ONE_PRICE = "total"
+ONE_PRICE = TOTAL
 """Where an invoice names tokens of plans with one price for all, which no component tells apart."""
+REQUESTS = "requests"
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """Quantities of one component, and what became of them. ``unrated`` are among billed, waived and review."""
+    """Quantities of one component, or all tokens or requests, and what became of them. ``unrated`` are among billed, waived and review."""
 
     name: str
     used: int
@@ -23,6 +27,11 @@ class Balance(msgspec.Struct, frozen=True):
     review: int
     late: int
     unrated: int
+
+    @property
+    def unit(self) -> str:
+        """What they are counted in."""
+        return REQUESTS if self.name == REQUESTS else unit_of(self.name)
 
     @property
     def placed(self) -> int:
@@ -36,10 +45,10 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 class Reconciliation(msgspec.Struct, frozen=True):
-    """Tokens by component with their sum, and requests.
+    """Tokens and units by component, the sum of the tokens, and requests.
 
     Tokens of a plan with one price for all stand in a line ``total`` and lack in those of their components; then only
-    the sum says whether it is right, and ``is_equal`` goes by that.
+    the sum says whether these are right, and ``is_equal`` goes by that.
     """
 
     components: tuple[Balance, ...]
@@ -50,58 +59,52 @@ class Reconciliation(msgspec.Struct, frozen=True):
     def is_equal(self) -> bool:
         """Whether everything that was used stands in exactly one place."""
         priced_as_one = any(each.name == ONE_PRICE for each in self.components)
-        parts = all(each.difference == 0 for each in self.components) or priced_as_one
-        return parts and self.tokens.difference == 0 and self.requests.difference == 0
+        parts = (each for each in self.components if not (priced_as_one and _is_in_total(each.name)))
+        return all(each.difference == 0 for each in (*parts, self.tokens, self.requests))
+
+
+def _is_in_total(name: str) -> bool:
+    """Whether a component's quantities may stand in the line of one price for all."""
+    return name == ONE_PRICE or Component(name).is_served
 
 
 def reconcile(rows: Iterable[RollupRow], draft: Draft, late: Iterable[RollupRow] = ()) -> Reconciliation:
     """All usage of a period against its draft; ``late`` are those of the rows that came too late for it."""
     rows, late = list(rows), list(late)
-    used, too_late = _by_component(rows), _by_component(late)
-    billed, waived, review = (_placed(section) for section in draft.sections)
     unrated: Counter[str] = Counter()
     for section in draft.sections:
         unrated.update(_unrated(section))
-    parts = tuple(
-        Balance(name, used[name], billed[name], waived[name], review[name], too_late[name], unrated[name])
-        for name in (*(part.value for part in Component), ONE_PRICE)
+    by_place = (
+        _by_component(rows),
+        *(_placed(section) for section in draft.sections),
+        _by_component(late),
+        unrated,
     )
+    names = (*(part.value for part in Component), ONE_PRICE)
+    parts = tuple(Balance(name, *(quantities[name] for quantities in by_place)) for name in names)
+    billed, waived, review = (section.requests for section in draft.sections)
     return Reconciliation(
         components=tuple(each for each in parts if each.used or each.placed),
-        tokens=Balance(
-            "tokens",
-            used.total(),
-            billed.total(),
-            waived.total(),
-            review.total(),
-            too_late.total(),
-            unrated.total(),
-        ),
-        requests=Balance(
-            "requests",
-            _requests(rows),
-            draft.billed.requests,
-            draft.waived.requests,
-            draft.review.requests,
-            _requests(late),
-            0,
-        ),
+        tokens=Balance(TOKENS, *map(_tokens, by_place)),
+        requests=Balance(REQUESTS, _requests(rows), billed, waived, review, _requests(late), 0),
     )
+
+
+def _tokens(quantities: Mapping[str, int]) -> int:
+    return sum(quantity for name, quantity in quantities.items() if unit_of(name) == TOKENS)
 
 
 def _by_component(rows: Iterable[RollupRow]) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for row in rows:
-        tokens = tokens_of(row)
-        found.update({part.value: tokens.get(part) for part in Component})
-    return found
+    quantities = add_up(row.components for row in rows)
+    return Counter({part.value: quantities.get(part) for part in Component})
 
 
 def _placed(section: Section) -> Counter[str]:
-    """What a section's own lines say, not the sum it was made with."""
+    """What a section's own lines say, not the sum it was made with. Requests that have a price are no more for that."""
     found = _unrated(section)
     for line in section.lines:
-        found[line.component] += line.quantity
+        if line.component != REQUEST:
+            found[line.component] += line.quantity
     return found
 
 

@@ -1,6 +1,6 @@
 """One request from its key to its cost: what is known, how it is known, and the arithmetic of its price."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 
@@ -8,14 +8,16 @@ import msgspec
 
 from billing import money
 from billing.ids import instant_of
+from billing.invoicing.quantities import used
 from billing.metering.stored import StoredCount, StoredRecord
 from billing.pricing.billable import Disposition, disposition
+from billing.pricing.measure import REQUEST, Word, unit_of
 from billing.pricing.price import Price, pieces
 from billing.pricing.rating import Pool, Positions, price_at
 from billing.pricing.term import Held, Term, Unpriced, in_force
 from billing.pricing.unit import Piece, UnitPrice
-from billing.tokens.components import Component, components
-from billing.tokens.usage import Count, Provenance, TokenUsage
+from billing.tokens.components import components
+from billing.tokens.usage import BESIDE, Count, Part, Provenance, TokenUsage
 
 NOTHING_BILLED: Mapping[Pool, int] = MappingProxyType({})
 
@@ -33,26 +35,31 @@ class Parties(msgspec.Struct, frozen=True):
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """quantity × price ÷ per = amount, for one component; without a rate, why.
+    """quantity × price ÷ per = amount, for one component, or for the request itself where it has a price; without a rate, why.
 
     With tiers or an allowance, ``price`` is the marginal one: what the next token costs where the period's billed usage
     stands. ``is_marginal`` says so; the amount is an estimate then, as the request may have crossed a tier or was priced
     in another. With a unit price it is the exact arithmetic.
     """
 
-    component: Component
+    component: Word
     quantity: int
     price: UnitPrice | None = None
     plan: str = ""
     version: int = 0
     pattern: str = ""
     priced_as: str | None = None
-    """The component whose rate was used, or ``total``."""
+    """The component whose rate was used, ``total`` or ``request``."""
     amount: Decimal | None = None
     unpriced: Unpriced | None = None
     is_marginal: bool = False
     tier: int | None = None
     included: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What the quantity is counted in."""
+        return unit_of(self.component)
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -79,12 +86,7 @@ def trace(
     ``positions`` are those of its period (``draft.billed_positions``); without them a marginal price is that of a first token.
     """
     at_us = instant_of(record.id)
-    split = components(_usage(record))
-    costs = tuple(
-        _cost(record.model, at_us, part, split.get(part), terms, positions)
-        for part in Component
-        if split.get(part)
-    )
+    costs = tuple(_costs(record, at_us, terms, positions))
     held = in_force(terms, at_us)
     return Trace(
         record=record,
@@ -102,14 +104,23 @@ def trace(
     )
 
 
+def _costs(record: StoredRecord, at_us: int, terms: Sequence[Term], positions: Positions) -> Iterator[Cost]:
+    """The cost of each component, and of the request itself where a plan prices it."""
+    for part, quantity in used(components(_usage(record))):
+        yield _cost(record.model, at_us, part, quantity, terms, positions)
+    if not isinstance(price_at(terms, at_us, record.model, REQUEST), Unpriced):
+        yield _cost(record.model, at_us, REQUEST, 1, terms, positions)
+
+
 def _amount(record: StoredRecord, costs: Sequence[Cost]) -> Decimal | None:
     known = [cost.amount for cost in costs if cost.amount is not None]
-    is_complete = record.input.value is not None and record.output.value is not None
+    has_tokens = record.input.value is not None and record.output.value is not None
+    is_complete = has_tokens or any(part in record.parts for part in BESIDE)
     return money.total(known) if known or (is_complete and not costs) else None
 
 
 def _cost(
-    model: str, at_us: int, part: Component, quantity: int, terms: Sequence[Term], positions: Positions
+    model: str, at_us: int, part: Word, quantity: int, terms: Sequence[Term], positions: Positions
 ) -> Cost:
     priced = price_at(terms, at_us, model, part)
     if isinstance(priced, Unpriced):
@@ -136,7 +147,7 @@ def _next(price: Price, position: int) -> Piece:
 
 
 def _counts(record: StoredRecord) -> tuple[tuple[str, StoredCount], ...]:
-    """Input and output always, their parts when something is known of them."""
+    """Input and output always, their parts and what stands beside them when something is known of it."""
     named = (
         ("input", record.input),
         ("cached_input", record.cached_input),
@@ -144,8 +155,11 @@ def _counts(record: StoredRecord) -> tuple[tuple[str, StoredCount], ...]:
         ("output", record.output),
         ("reasoning", record.reasoning),
     )
+    parts = ((part.value, record.parts[part]) for part in Part if part in record.parts)
     return tuple(
-        (name, count) for name, count in named if name in {"input", "output"} or count.value is not None
+        (name, count)
+        for name, count in (*named, *parts)
+        if name in {"input", "output"} or count.value is not None
     )
 
 
@@ -156,6 +170,7 @@ def _usage(record: StoredRecord) -> TokenUsage:
         cache_write=_count(record.cache_write),
         output=_count(record.output),
         reasoning=_count(record.reasoning),
+        parts={Part(name): _count(count) for name, count in record.parts.items()},
     )
 
 

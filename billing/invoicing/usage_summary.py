@@ -1,16 +1,16 @@
-"""Usage as it is looked at: tokens by model, component and provenance, with how the requests ended."""
+"""Usage as it is looked at: quantities by model, component and provenance, with how the requests ended."""
 
 from collections.abc import Iterable
 
 import msgspec
 
-from billing.invoicing.draft import tokens_of
+from billing.invoicing.quantities import plus
 from billing.metering.stored import RollupRow
-from billing.tokens.components import Component, Components
+from billing.tokens.components import Components
 
 
 class UsageLine(msgspec.Struct, frozen=True):
-    """The usage of one model whose counts are known in one way."""
+    """The usage of one model whose counts are known in one way; units stand among the ``tokens`` by their component."""
 
     model: str
     provenance: str
@@ -43,17 +43,12 @@ def summarise(rows: Iterable[RollupRow]) -> UsageSummary:
     for row in rows:
         key = (row.model, row.provenance)
         requests[key] = requests.get(key, 0) + row.requests
-        tokens[key] = add(tokens.get(key, Components()), tokens_of(row))
+        tokens[key] = plus(tokens.get(key, Components()), row.components)
         outcomes[row.outcome] = outcomes.get(row.outcome, 0) + row.requests
-        everything = add(everything, tokens_of(row))
+        everything = plus(everything, row.components)
     return UsageSummary(
         lines=tuple(UsageLine(*key, requests[key], tokens[key]) for key in sorted(requests)),
         outcomes=tuple(OutcomeLine(outcome, outcomes[outcome]) for outcome in sorted(outcomes)),
         requests=sum(outcomes.values()),
         tokens=everything,
     )
-
-
-def add(one: Components, other: Components) -> Components:
-    """The sum of each component."""
-    return Components(**{part.value: one.get(part) + other.get(part) for part in Component})

@@ -1,4 +1,4 @@
-"""The graduated shape: each token costs what the tier says into which it falls, counted over the period.
+"""The graduated shape: each token, or unit of what has none, costs what its tier says, counted over the period.
 
 Tiers are half-open, ``[begin, up_to)``, and cover ``[0, ∞)`` without a gap: nothing between two of them costs 0
 (billing-rules.md §2).

@@ -13,11 +13,15 @@ import msgspec
 
 from billing import money
 from billing.pricing.graduated import GraduatedPrice
+from billing.pricing.measure import TOKENS, WORDS, Word, counted, unit_of
 from billing.pricing.pattern import can_match_the_same, matches
 from billing.pricing.plan import TOTAL, Content, ModelRates, PlanFile, Resolved, Version, resolve
 from billing.pricing.price import Price
 from billing.pricing.subscription import instant
 from billing.tokens.components import Component
+
+PER_LARGE = 1_000_000
+"""What prices of tokens are for, and hardly ever those of a unit."""
 
 
 class LintWarning(msgspec.Struct, frozen=True):
@@ -58,7 +62,7 @@ def lint_change(before: Version, after: Version) -> tuple[LintWarning, ...]:
         LintWarning(
             f"from {instant(after.effective_us)}, {' '.join(new)}",
             f"what {' '.join(old)} has counted before does not count here: in a month that goes on then "
-            f"{_given_again(later[new][1])}. Keep the model pattern and the word as they were to count on",
+            f"{_given_again(new[1], later[new][1])}. Keep the model pattern and the word as they were to count on",
         )
         for old, new in sorted(moved)
     )
@@ -72,14 +76,14 @@ def _pools(content: Content) -> dict[_Key, tuple[ModelRates, Price]]:
     return {
         (entry.model, word): (entry, price)
         for entry in content.rates
-        for word, price in _written(entry).items()
+        for word, price in entry.by_pool.items()
         if price.is_cumulative
     }
 
 
-def _parts(entry: ModelRates, word: str) -> list[Component]:
-    """The components that count in an entry's pool."""
-    candidates = ((part, entry.candidate(part)) for part in Component)
+def _parts(entry: ModelRates, word: str) -> list[Word]:
+    """What counts in an entry's pool."""
+    candidates = ((part, entry.candidate(part)) for part in WORDS)
     return [part for part, found in candidates if found is not None and found.pool == word]
 
 
@@ -106,8 +110,9 @@ def _share_usage(
     return bool(shared) and can_match_the_same(old[0], new[0])
 
 
-def _given_again(price: Price) -> str:
-    again = [f"{price.allowance:,} tokens are included once more"] if price.allowance else []
+def _given_again(word: str, price: Price) -> str:
+    verb = "is" if price.allowance == 1 else "are"
+    again = [f"{counted(price.allowance, word)} {verb} included once more"] if price.allowance else []
     if isinstance(price, GraduatedPrice):
         again.append("the tiers start again")
     return " and ".join(again)
@@ -117,10 +122,11 @@ def _content(content: Content) -> Iterator[tuple[str, str]]:
     for entry in content.rates:
         yield from _input_left_out(content.rates, entry)
         yield from _left_to_total(content.rates, entry)
-        for word, price in _written(entry).items():
-            yield from ((f"{entry.model} {word}", text) for text in _allowance_beyond(price))
+        for word, price in entry.by_pool.items():
+            yield from ((f"{entry.model} {word}", text) for text in _allowance_beyond(word, price))
+            yield from ((f"{entry.model} {word}", text) for text in _per_large(entry, word, price))
     if content.minimum is not None and all(
-        price.is_free for each in content.rates for price in _prices(each)
+        price.is_free for each in content.rates for price in each.by_word.values()
     ):
         yield (
             "minimum",
@@ -136,7 +142,7 @@ def _input_left_out(rates: Sequence[ModelRates], entry: ModelRates) -> Iterator[
 
 def _left_to_total(rates: Sequence[ModelRates], entry: ModelRates) -> Iterator[tuple[str, str]]:
     """Parts that an entry with prices of parts leaves to a broader one's price of all tokens."""
-    if entry.total is not None:
+    if entry.total is not None or not any(part.is_served for part in entry.prices):
         return
     for component in Component:
         found = None if entry.candidate(component) else _found(rates, entry, component)
@@ -145,26 +151,31 @@ def _left_to_total(rates: Sequence[ModelRates], entry: ModelRates) -> Iterator[t
             return
 
 
-def _found(rates: Sequence[ModelRates], entry: ModelRates, component: Component) -> Resolved | None:
+def _found(rates: Sequence[ModelRates], entry: ModelRates, word: Word) -> Resolved | None:
     """The rate that prices what an entry's pattern matches, whatever its ``*`` stand for: no fixed text matches a ``*``."""
     covering = [other for other in rates if other is entry or matches(other.model, entry.model)]
-    return resolve(covering, entry.model, component)
+    return resolve(covering, entry.model, word)
 
 
-def _allowance_beyond(price: Price) -> Iterator[str]:
+def _allowance_beyond(word: str, price: Price) -> Iterator[str]:
     first = price.tiers[0].up_to if isinstance(price, GraduatedPrice) else None
     if first is not None and price.allowance > first:
         yield (
             f"the allowance of {price.allowance:,} is larger than the first tier, to {first:,}; tiers count after the "
-            f"allowance, so that the first ends at {price.allowance + first:,} tokens"
+            f"allowance, so that the first ends at {counted(price.allowance + first, word)}"
         )
 
 
-def _written(entry: ModelRates) -> dict[str, Price]:
-    """Each price once, by its word in the file."""
-    words = {entry.pools.get(part, part.value): price for part, price in entry.prices.items()}
-    return words if entry.total is None else {TOTAL: entry.total}
+def _per_large(entry: ModelRates, word: str, price: Price) -> Iterator[str]:
+    """A price of a unit for as many as tokens are priced by, as an entry's ``per`` says of all its prices.
 
-
-def _prices(entry: ModelRates) -> list[Price]:
-    return list(_written(entry).values())
+    Characters are sold by the million, so theirs is hardly meant only beside prices of tokens.
+    """
+    tiers = price.tiers if isinstance(price, GraduatedPrice) else (price,)
+    per, unit = max(tier.per for tier in tiers), unit_of(word)
+    has_tokens = any(unit_of(other) == TOKENS for other in entry.by_word)
+    if per == PER_LARGE and unit != TOKENS and (has_tokens or word != Component.CHARACTER):
+        yield (
+            f"the price is for {per:,} {unit}, as the entry's per says; to price each one, leave per to the version, where it "
+            "is for tokens only"
+        )

@@ -8,6 +8,7 @@ import msgspec
 
 from billing.errors import InvalidInput
 from billing.pricing.billable import Disposition
+from billing.pricing.measure import REQUEST, WORDS, Word
 from billing.pricing.pattern import ANY, Specificity, can_match_the_same, matches, specificity
 from billing.pricing.price import Price
 from billing.tokens.components import Component
@@ -16,7 +17,11 @@ SHORTHANDS: dict[str, tuple[Component, ...]] = {
     "input": (Component.UNCACHED_INPUT, Component.CACHED_INPUT, Component.CACHE_WRITE),
     "output": (Component.ANSWER_OUTPUT, Component.REASONING),
 }
-"""Words of a plan that stand for all their parts; a part that is named beside its shorthand keeps its own price."""
+"""Words of a plan that stand for their parts; a part that is named beside its shorthand keeps its own price.
+
+Parts by kind (audio, images, video) are not listed: they fall back to ``uncached_input`` and ``answer_output``, so that
+contents that were stored before they existed price them, with the same bytes.
+"""
 
 FALLBACKS: dict[Component, Component] = {
     Component.CACHED_INPUT: Component.UNCACHED_INPUT,
@@ -28,15 +33,16 @@ FALLBACKS: dict[Component, Component] = {
     Component.AUDIO_OUTPUT: Component.ANSWER_OUTPUT,
     Component.IMAGE_OUTPUT: Component.ANSWER_OUTPUT,
 }
-"""What a component without a rate of its own is priced as, within the same model pattern."""
+"""What a component without a rate of its own is priced as, within the same model pattern. Training and units, which have
+no whole that contains them, are priced by their own word or not at all."""
 
 
 TOTAL = "total"
-"""The word of one price for all tokens; it stands where a component's word would."""
+"""The word of one price for all tokens of prompts and answers; it stands where a component's word would."""
 
 
 class ModelRates(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The prices of the models that a pattern matches: of components, or ``total``, one for all tokens.
+    """The prices of the models that a pattern matches: of components, ``total``, one for all tokens, and of a ``request``.
 
     ``pools`` are the words under which cumulative prices were written, where that is not the component's own: what one
     written price prices climbs its tiers and uses its allowance together. A price that is not cumulative needs none, so
@@ -47,12 +53,33 @@ class ModelRates(msgspec.Struct, frozen=True, omit_defaults=True):
     prices: dict[Component, Price]
     total: Price | None = None
     pools: dict[Component, str] = {}
+    request: Price | None = None
 
-    def candidate(self, component: Component) -> "Resolved | None":
-        """The price that this pattern has for a component: its own, that of what it falls back to, or that of all."""
-        if self.total is not None and component.is_served:
+    @property
+    def by_word(self) -> dict[str, Price]:
+        """Every price by its word: components as they are listed, then ``total`` and ``request``."""
+        priced: dict[str, Price] = {
+            part.value: self.prices[part] for part in Component if part in self.prices
+        }
+        beside = ((TOTAL, self.total), (REQUEST, self.request))
+        return priced | {word: price for word, price in beside if price is not None}
+
+    @property
+    def by_pool(self) -> dict[str, Price]:
+        """Every price once, by its word as written where it is cumulative."""
+        return {self.pool(word): price for word, price in self.by_word.items()}
+
+    def pool(self, word: str) -> str:
+        """The word under which the price of a word was written."""
+        return {part.value: pool for part, pool in self.pools.items()}.get(word, word)
+
+    def candidate(self, word: Word) -> "Resolved | None":
+        """The price that this pattern has for a word: its own, that of what it falls back to, or that of all tokens."""
+        if not isinstance(word, Component):
+            return None if self.request is None else Resolved(self.model, REQUEST, self.request, REQUEST)
+        if self.total is not None and word.is_served:
             return Resolved(self.model, TOTAL, self.total, TOTAL)
-        for wanted in (component, FALLBACKS.get(component)):
+        for wanted in (word, FALLBACKS.get(word)):
             if wanted is not None and wanted in self.prices:
                 pool = self.pools.get(wanted, wanted.value)
                 return Resolved(self.model, wanted.value, self.prices[wanted], pool)
@@ -107,25 +134,25 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """The one rate that prices a component of a model, and how it was found."""
+    """The one rate that prices a word for a model, and how it was found."""
 
     pattern: str
     priced_as: str
-    """The component whose price it is, or ``total``."""
+    """The component whose price it is, ``total`` or ``request``."""
     price: Price
     pool: str
     """The word as written: with the pattern, what climbs the tiers of a cumulative price together."""
 
 
-def resolve(rates: Sequence[ModelRates], model: str, component: Component) -> Resolved | None:
-    """The one rate that prices a component of a model; None leaves it unrated (I7).
+def resolve(rates: Sequence[ModelRates], model: str, word: Word) -> Resolved | None:
+    """The one rate that prices a word for a model; None leaves a component unrated (I7), and a request without a price.
 
     The most specific pattern that has a candidate wins: what is said of a model counts more than a price of the very
     component for all models. :func:`check_rates` refused ties, so there is one winner.
     """
     best: Resolved | None = None
     for entry in rates:
-        candidate = entry.candidate(component) if matches(entry.model, model) else None
+        candidate = entry.candidate(word) if matches(entry.model, model) else None
         if candidate is not None and (best is None or specificity(entry.model) > specificity(best.pattern)):
             best = candidate
     return best
@@ -156,8 +183,8 @@ def check_rates(rates: Sequence[ModelRates], where: str) -> None:
         equals.append(index)
 
 
-def _tie(one: ModelRates, other: ModelRates) -> Component | None:
-    """A component for which two equally specific entries are both candidates for some model."""
+def _tie(one: ModelRates, other: ModelRates) -> Word | None:
+    """A word for which two equally specific entries are both candidates for some model."""
     if not can_match_the_same(one.model, other.model):
         return None
-    return next((c for c in Component if one.candidate(c) and other.candidate(c)), None)
+    return next((word for word in WORDS if one.candidate(word) and other.candidate(word)), None)

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from billing import money
+from billing.pricing.measure import REQUEST, TOKENS, Word, unit_of
 from billing.pricing.plan import TOTAL, Resolved, Version, resolve
 from billing.pricing.price import pieces
 from billing.pricing.risk import at_risk
@@ -31,11 +32,14 @@ UNGROUPED: Group = ("", "")
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one component of one model at an instant: a record's time, or the start of its 15-minute bucket."""
+    """A quantity of one component of one model at an instant: a record's time, or the start of its 15-minute bucket.
+
+    Or its number of requests, which cost something only where a plan prices them and are never unrated.
+    """
 
     at_us: int
     model: str
-    component: Component
+    component: Word
     quantity: int
     group: Group = UNGROUPED
 
@@ -49,7 +53,7 @@ class Pool(NamedTuple):
 
 
 Positions: TypeAlias = Mapping[Pool, int]
-"""How many tokens of a period each pool has counted, the included ones among them."""
+"""How much of a period each pool has counted, what is included in it too."""
 
 
 class Priced(msgspec.Struct, frozen=True):
@@ -69,8 +73,8 @@ class Priced(msgspec.Struct, frozen=True):
 class Rated(msgspec.Struct, frozen=True):
     """A line: its identity is (plan, version, model, component, tier, included) within a period.
 
-    ``component`` is a component's word or ``total``; ``price`` is that of each of its tokens, whatever the shape it is
-    from, so that quantity × price = ``amount``, exact. ``tier`` counts from 0 in a graduated price; what is ``included``
+    ``component`` is a component's word, ``total`` or ``request``; ``price`` is that of each of its tokens or units, whatever
+    the shape it is from, so that quantity × price = ``amount``, exact. ``tier`` counts from 0 in a graduated price; what is ``included``
     is within an allowance and costs 0. ``amount_minor`` is what an invoice prints; None where nothing is rounded.
     """
 
@@ -97,10 +101,11 @@ class Unrated(msgspec.Struct, frozen=True):
 
 
 class Share(msgspec.Struct, frozen=True):
-    """What a group of usage costs, and how many of its tokens have no rate."""
+    """What a group of usage costs, and how many of its tokens and units have no rate."""
 
     amount: Decimal = Decimal(0)
     unrated: int = 0
+    units_unrated: dict[Component, int] = {}
 
 
 class Rating(msgspec.Struct, frozen=True):
@@ -120,7 +125,7 @@ class Rating(msgspec.Struct, frozen=True):
         return money.total([line.amount for line in self.lines])
 
 
-def price_at(terms: Sequence[Term], instant_us: int, model: str, component: Component) -> Priced | Unpriced:
+def price_at(terms: Sequence[Term], instant_us: int, model: str, component: Word) -> Priced | Unpriced:
     """The rate in force at an instant (I8), or why there is none."""
     held = in_force(terms, instant_us)
     if isinstance(held, Unpriced):
@@ -131,15 +136,21 @@ def price_at(terms: Sequence[Term], instant_us: int, model: str, component: Comp
     )
 
 
-_WORDS = (*(component.value for component in Component), TOTAL)
+_WORDS = (
+    *(component.value for component in Component if component.is_served),
+    TOTAL,
+    *(component.value for component in Component if not component.is_served),
+    REQUEST,
+)
+"""In the order of an invoice: tokens of prompts and answers, then all of them in one, then what stands beside them."""
 _PLACE = {word: place for place, word in enumerate(_WORDS)}
 
 
 class _Heap(NamedTuple):
-    """Tokens that go into their pool at once. Sorted, heaps are in the order of filling.
+    """A quantity that goes into its pool at once. Sorted, heaps are in the order of filling.
 
     Only time decides between versions; within one the order is a convention, the same for every order of the usage:
-    components as they are listed, ``total`` last, then models by name, then groups.
+    components as they are listed, then models by name, then groups.
     """
 
     plan: str
@@ -170,7 +181,7 @@ class _Totals:
         self.guides: dict[tuple[str, int], Version] = {}
         self._held: dict[int, Held | Unpriced] = {}
         self._nearest: dict[int, Held | None] = {}
-        self._resolved: dict[tuple[str, int, str, Component], Resolved | None] = {}
+        self._resolved: dict[tuple[str, int, str, Word], Resolved | None] = {}
 
     def add(self, usage: Usage) -> None:
         held = self._held_at(usage.at_us)
@@ -181,7 +192,7 @@ class _Totals:
         if rate is None:
             self._leave(usage, Unpriced.NO_RATE, held)
             return
-        word = TOTAL if rate.priced_as == TOTAL else usage.component.value
+        word = TOTAL if rate.priced_as == TOTAL else str(usage.component)
         heap = _Heap(held.plan.name, held.version.effective_us, _PLACE[word], usage.model, usage.group)
         self.quantities[heap] = self.quantities.get(heap, 0) + usage.quantity
         if heap[:4] not in self.priced:
@@ -205,6 +216,8 @@ class _Totals:
         return self._resolved[key]
 
     def _leave(self, usage: Usage, reason: Unpriced, guide: Held | None) -> None:
+        if not isinstance(usage.component, Component):
+            return
         named = None if guide is None else (guide.plan.name, guide.version.effective_us)
         if guide is not None and named is not None:
             self.guides[named] = guide.version
@@ -309,8 +322,15 @@ def _sum(estimates: Sequence[Decimal | None]) -> Decimal | None:
 
 
 def _shares(filling: _Filling, totals: _Totals) -> dict[Group, Share]:
-    unrated: dict[Group, int] = {}
+    unrated: dict[Group, dict[Component, int]] = {}
     for left, quantity in totals.left.items():
-        unrated[left.group] = unrated.get(left.group, 0) + quantity
+        of_group = unrated.setdefault(left.group, {})
+        of_group[left.component] = of_group.get(left.component, 0) + quantity
     groups = sorted(filling.amounts.keys() | unrated.keys())
-    return {group: Share(filling.amounts.get(group, Decimal(0)), unrated.get(group, 0)) for group in groups}
+    return {group: _share(filling.amounts.get(group, Decimal(0)), unrated.get(group, {})) for group in groups}
+
+
+def _share(amount: Decimal, unrated: dict[Component, int]) -> Share:
+    tokens = sum(quantity for part, quantity in unrated.items() if unit_of(part) == TOKENS)
+    units = {part: unrated[part] for part in Component if part in unrated and unit_of(part) != TOKENS}
+    return Share(amount, tokens, units)

@@ -7,8 +7,7 @@ import msgspec
 from billing import money
 from billing.clock import to_datetime
 from billing.errors import Conflict
-from billing.pricing.plan import TOTAL, Content, ModelRates, Plan, PlanFile, Version
-from billing.tokens.components import Component
+from billing.pricing.plan import Content, ModelRates, Plan, PlanFile, Version
 
 DIFFERENCES_SHOWN_MAX = 5
 
@@ -70,9 +69,7 @@ def _said(content: Content) -> dict[tuple[str, ...], str]:
     """All but the label: each place in a content and what stands there."""
     said: dict[tuple[str, ...], str] = {}
     for entry in content.rates:
-        said |= {(entry.model, part): _price(entry, part) for part in entry.prices}
-        if entry.total is not None:
-            said[entry.model, TOTAL] = str(entry.total)
+        said |= {(entry.model, word): _price(entry, word) for word in entry.by_word}
     for name, amount in (("monthly_fee", content.monthly_fee), ("minimum", content.minimum)):
         if amount is not None:
             said[name,] = money.plain(amount)
@@ -81,9 +78,9 @@ def _said(content: Content) -> dict[tuple[str, ...], str]:
     return said
 
 
-def _price(entry: ModelRates, part: Component) -> str:
-    pool = entry.pools.get(part)
-    return f"{entry.prices[part]} (counted with all {pool})" if pool else str(entry.prices[part])
+def _price(entry: ModelRates, word: str) -> str:
+    price, pool = entry.by_word[word], entry.pool(word)
+    return str(price) if pool == word else f"{price} (counted with all {pool})"
 
 
 def _edited(name: str, before: Version, after: Version) -> str:

@@ -1,7 +1,20 @@
-"""Tables of plans and subscriptions, as migration 0001 makes them. A plan's version is inserted and never updated."""
+"""Tables of plans and subscriptions, as migrations 0001 and 0005 make them. A plan's version is inserted, never updated.
 
-from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, Table, UniqueConstraint, func
-from sqlalchemy.dialects.postgresql import BYTEA, INTEGER, JSONB, TEXT, UUID, ExcludeConstraint
+The column ``version`` is the directory's: the change that brought the row to the gateways. Triggers write it.
+"""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Table,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import BIGINT, BYTEA, INTEGER, JSONB, TEXT, UUID, ExcludeConstraint
 
 from billing.infra.postgres import metadata
 
@@ -14,7 +27,9 @@ price_plan = Table(
     Column("name", TEXT, nullable=False),
     Column("currency", TEXT, nullable=False),
     Column("created_at", _INSTANT, nullable=False),
+    Column("version", BIGINT, nullable=False, server_default=text("0")),
     UniqueConstraint("name", name="price_plan_name_key"),
+    Index("ix_price_plan_version", "version"),
     CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
 )
 
@@ -27,6 +42,8 @@ price_plan_version = Table(
     Column("content", JSONB, nullable=False),
     Column("content_hash", BYTEA, nullable=False),
     Column("created_at", _INSTANT, nullable=False),
+    Column("version", BIGINT, nullable=False, server_default=text("0")),
+    Index("ix_price_plan_version_version", "version"),
     UniqueConstraint("plan_id", "effective_at", name="price_plan_version_plan_id_effective_at_key"),
     CheckConstraint("number > 0", name="number"),
     CheckConstraint("extract(epoch FROM effective_at)::bigint % 900 = 0", name="effective_at"),
@@ -41,6 +58,8 @@ subscription = Table(
     Column("starts_at", _INSTANT, nullable=False),
     Column("ends_at", _INSTANT),
     Column("created_at", _INSTANT, nullable=False),
+    Column("version", BIGINT, nullable=False, server_default=text("0")),
+    Index("ix_subscription_version", "version"),
     CheckConstraint("extract(epoch FROM starts_at)::bigint % 900 = 0", name="starts_at"),
     CheckConstraint("ends_at IS NULL OR ends_at >= starts_at", name="ends_at"),
 )

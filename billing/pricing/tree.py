@@ -67,12 +67,12 @@ def line(tree: Tree, where: str) -> str:
     return text
 
 
-def tokens(tree: Tree, where: str) -> int:
-    """A number of tokens."""
+def whole(tree: Tree, where: str, unit: str) -> int:
+    """A number of whole ``unit``, which are many: ``tokens``."""
     text = line(tree, where)
     if not _WHOLE.fullmatch(text) or int(text) > WHOLE_MAX:
         raise InvalidInput(
-            f"{where}: {text[:40]!r} is not a number of tokens; write for example 1000000", where
+            f"{where}: {text[:40]!r} is not a number of {unit}; write for example 1000000", where
         )
     return int(text)
 

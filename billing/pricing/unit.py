@@ -1,4 +1,4 @@
-"""The unit shape: every token costs the same."""
+"""The unit shape: every token costs the same, or every one of what is counted in units."""
 
 from decimal import Decimal
 
@@ -7,7 +7,7 @@ import msgspec
 from billing import money
 
 PER_CHOICES = (1, 1_000, 1_000_000)
-"""How many tokens a price may be for."""
+"""How many tokens, or units of what has none, a price may be for."""
 
 
 class UnitPrice(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="shape", tag="unit"):

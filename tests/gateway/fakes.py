@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from billing.directory.caller import Backend, Caller, Deployment, Model, Target
+from billing.directory.prices import PlanHead, PlanVersion, Subscribed
 from billing.directory.snapshot import Changes, Snapshot
 from billing.errors import BillingError, SpoolFull, Unauthenticated, Unavailable, UpstreamBroken
 from billing.gateway.forward import Destination
@@ -20,12 +21,14 @@ from billing.ids import uuid7
 from billing.limits.admission import Permit
 from billing.limits.limit import Enforce, Limit, Meter, OnFailure
 from billing.metering.event import Closed, Opened, Progress, decode_entry, encode_entry
+from billing.pricing.parse import parse
+from billing.pricing.term import Term
 from billing.settings import Durability, GatewaySettings
 from billing.tokens.engines import Tokenize
 from tests.gateway.fake_client import NOW_US, FakeClient, FakeClock, Journal
 
 KEY = b"Bearer sk-known"
-TENANT_ID, KEY_ID, MODEL_ID, BACKEND_ID, DEPLOYMENT_ID = (UUID(int=number) for number in range(1, 6))
+TENANT_ID, KEY_ID, MODEL_ID, BACKEND_ID, DEPLOYMENT_ID, PLAN_ID = (UUID(int=number) for number in range(1, 7))
 CALLER = Caller(tenant_id=TENANT_ID, tenant="acme", project_id=None, key_id=KEY_ID, tags={"team": "a"})
 USAGE_ID = uuid7(NOW_US, b"0123456789")
 
@@ -205,6 +208,12 @@ class FakeDirectory:
     def models(self) -> list[Model]:
         return self._snapshot.models()
 
+    def terms(self, tenant_id: UUID) -> tuple[Term, ...]:
+        return self._snapshot.prices.terms(tenant_id)
+
+    def prices_reasoning_apart(self, tenant_id: UUID, model_name: str, at_us: int) -> bool:
+        return self._snapshot.prices.prices_reasoning_apart(tenant_id, model_name, at_us)
+
 
 class FakeAdmission:
     """Admits everything with these headers, or refuses with an error; notes both."""
@@ -247,6 +256,11 @@ class FakeTokenizer:
         self._journal.note("count", (how.path, text))
         return self._answer
 
+    async def count_here(self, vocabulary: str, text: str) -> int | None:
+        await asyncio.sleep(0)
+        self._journal.note("count", (vocabulary, text))
+        return self._answer
+
 
 def limit(meter: Meter = Meter.REQUESTS, amount: int = 50) -> Limit:
     """A limit of the tenant, for all models."""
@@ -256,16 +270,48 @@ def limit(meter: Meter = Meter.REQUESTS, amount: int = 50) -> Limit:
     )  # fmt: skip
 
 
+APART = '{model: "*", input: 1, output: 2, reasoning: "0.5"}'
+"""Rates that price reasoning apart from the rest of an answer."""
+
+
+def priced(rates: str) -> Changes:
+    """The tenant on a plan of these entries of rates, per 1,000, in US dollars."""
+    version = f"  - {{effective: 2026-01-01T00:00:00Z, per: 1000, rates: [{rates}]}}"
+    content = parse(f"plan: gold\ncurrency: USD\nversions:\n{version}\n").versions[0].content
+    return Changes(
+        version=2,
+        plans=(PlanHead(PLAN_ID, "gold", "USD", 0, version=2),),
+        plan_versions=(PlanVersion(PLAN_ID, 1, 0, msgspec.Raw(msgspec.json.encode(content)), version=2),),
+        subscriptions=(Subscribed(PLAN_ID, TENANT_ID, PLAN_ID, 0, None, version=2),),
+    )
+
+
 def snapshot(
-    engine: str = "llama.cpp", url: str = "http://engine:8000", *, served: bool = True, **changes: Any
+    engine: str = "llama.cpp",
+    url: str = "http://engine:8000",
+    *,
+    served: bool = True,
+    rates: str = "",
+    tags: tuple[str, str] | None = None,
+    tokenizer: str | None = None,
+    **changes: Any,
 ) -> Snapshot:
-    """One model ``tiny`` (alias ``small``) at one backend, which calls it ``weights``; ``changes`` are the backend's."""
+    """One model ``tiny`` (alias ``small``) at one backend, which calls it ``weights``; ``changes`` are the backend's.
+
+    With ``rates`` the tenant has a plan of them; ``tags`` and ``tokenizer`` are the model's.
+    """
     backend = Backend(BACKEND_ID, "gpu-1", url, engine, None, None, archived=False, version=1)
-    model = Model(MODEL_ID, "tiny", ("small",), archived=False, created_us=NOW_US, version=1)
+    start, end = tags or (None, None)
+    model = Model(
+        MODEL_ID, "tiny", ("small",), archived=False, created_us=NOW_US, version=1, reasoning_start=start,
+        reasoning_end=end, tokenizer=tokenizer,
+    )  # fmt: skip
     place = Deployment(DEPLOYMENT_ID, MODEL_ID, BACKEND_ID, "weights", 1, 0, archived=not served, version=1)
     made = Snapshot()
     backends = (msgspec.structs.replace(backend, **changes),)
     made.apply(Changes(version=1, backends=backends, models=(model,), deployments=(place,)))
+    if rates:
+        made.apply(priced(rates))
     return made
 
 

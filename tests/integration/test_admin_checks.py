@@ -61,7 +61,7 @@ async def shop(migrated_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
 async def test_a_request_is_traced_from_its_key_to_its_cost(shop: Shop) -> None:
     found = await shop.api.ok("GET", f"/usage/records/{TRACED}/trace")
     assert (found["id"], found["tenant"], found["model"]) == (str(TRACED), "acme", "golden")
-    assert found["counts"]["cached_input"] == {"value": 1_008, "provenance": "reported", "method": "usage"}
+    assert found["counts"]["cached_input"] == {"value": 1_008, "unit": "tokens", "provenance": "reported", "method": "usage"}
     assert [(each["component"], each["quantity"], each["amount"]) for each in found["costs"]] == [
         ("uncached_input", 5, "0.0025"),
         ("cached_input", 1_008, "0.0504"),
@@ -92,6 +92,7 @@ async def test_late_usage_stands_beside_the_invoice(shop: Shop) -> None:
     nothing = {
         "requests": 0,
         "tokens": 0,
+        "units": {},
         "requests_billed": 0,
         "currency": "USD",
         "amount": "0.00",
@@ -110,7 +111,7 @@ async def test_all_usage_of_the_month_stands_in_one_place(shop: Shop) -> None:
     found = await shop.api.ok("GET", f"/invoices/{shop.number}/reconciliation")
     assert found["is_equal"] is True
     assert found["tokens"] == {
-        "name": "tokens", "used": 2_132, "billed": 1_066, "waived": 0, "under_review": 0, "late": 1_066, "unrated": 0,
+        "name": "tokens", "unit": "tokens", "used": 2_132, "billed": 1_066, "waived": 0, "under_review": 0, "late": 1_066, "unrated": 0,
         "difference": 0,
     }  # fmt: skip
     assert (found["requests"]["billed"], found["requests"]["late"]) == (1, 1)

@@ -95,7 +95,7 @@ async def test_a_plan_is_applied_as_text_or_in_json_and_says_what_it_did(api: Ap
     (version,) = shown["versions"]
     assert version["monthly_fee"] == "20"
     assert version["rates"][0]["prices"]["answer_output"] == {
-        "shape": "unit", "allowance": 0, "pool": None, "price": "1.5", "per": 1_000_000,
+        "shape": "unit", "unit": "tokens", "allowance": 0, "pool": None, "price": "1.5", "per": 1_000_000,
     }  # fmt: skip
     problem = await api.refused(409, "POST", "/plans", {"yaml": YAML.replace("1.50", "1.60")})
     assert "A version never changes" in problem["detail"]

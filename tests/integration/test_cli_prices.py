@@ -119,7 +119,7 @@ Waived: the caller did not get a whole answer.
 
  Revenue at risk   USD                 880       17.60
 
-Unrated usage is not billed at 0: it waits until a plan prices it (billing plans apply FILE). At risk is an estimate, at the dearest price that the plan has for such tokens.
+Unrated usage is not billed at 0: it waits until a plan prices it (billing plans apply FILE). At risk is an estimate, at the dearest price that the plan has for such usage.
 """
 """The input of llama-3.1-8b that is not cached is 1,300,000 of a whole answer and 1,000 of an interrupted one, which this
 plan bills: 100,000 included + 1,000,000 × 0.50 + 201,000 × 0.30 per 1,000,000. At risk by golden's dearest tier:
@@ -208,9 +208,10 @@ def test_a_stored_plan_is_what_its_file_says_and_stays_so(furnished: Terminal) -
             {"up_to": 1_000_000, "price": "0.5", "per": 1_000_000},
             {"up_to": None, "price": "0.3", "per": 1_000_000},
         ],
+        "unit": "tokens",
         "allowance": 100_000,
         "pool": "input",
     }
     assert llama["cached_input"] == {
-        "shape": "unit", "price": "0.05", "per": 1_000_000, "allowance": 0, "pool": None,
+        "shape": "unit", "price": "0.05", "per": 1_000_000, "unit": "tokens", "allowance": 0, "pool": None,
     }  # fmt: skip

@@ -92,11 +92,11 @@ def test_json_says_null_where_nobody_knows(terminal: Terminal) -> None:
     assert found["waived"]["reasons"] == [
         {
             "outcome": "interrupted", "provenance": "none", "requests": 1, "requests_unknown": 1,
-            "tokens": None, "tokens_unrated": None, "amount": None,
+            "tokens": None, "tokens_unrated": None, "units": {}, "units_unrated": {}, "amount": None,
         },
         {
             "outcome": "interrupted", "provenance": "running", "requests": 1, "requests_unknown": 0,
-            "tokens": 200, "tokens_unrated": 40, "amount": "0.1",
+            "tokens": 200, "tokens_unrated": 40, "units": {}, "units_unrated": {}, "amount": "0.1",
         },
     ]  # fmt: skip
     assert (found["under_review"]["tokens"], found["under_review"]["tokens_unrated"]) == (0, 150)

@@ -259,7 +259,7 @@ async def test_a_request_has_a_page_that_says_what_the_trace_says(
     usage_id = re.findall(r'href="/requests/([0-9a-f-]{36})"', (await operator.get("/")).text)[0]
     answer = await operator.get(f"/requests/{usage_id}")
     seen = text_of(answer.text)
-    assert "uncached input 5 0.50 1,000 0.0025 per-token v1, golden" in seen
+    assert "uncached input 5 tokens 0.50 1,000 0.0025 per-token v1, golden" in seen
     assert "Estimate USD 0.1224 until the period is closed" in seen
     assert "This request will be billed." in seen
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -14,6 +15,9 @@ from billing.fleet.model import ReasoningTags
 from billing.fleet.service import FleetService
 from billing.infra.postgres import Database
 from billing.infra.system import new_id, now_us, random_bytes
+from billing.pricing import store
+from billing.pricing.service import PricingService
+from billing.pricing.term import Term
 from billing.tenants.service import TenantService
 
 NOWHERE = "postgresql://postgres@/nothing?host=/nonexistent"
@@ -95,6 +99,73 @@ async def test_what_is_set_of_backends_and_models_arrives_and_so_does_its_change
     model = directory.model("qwen")
     assert directory.targets(model)[0].backend.on_hang_up == "abort"
     assert (model.reasoning_start, model.reasoning_end, model.tokenizer) == (None, None, "qwen3")
+
+
+PLAN = """
+plan: gold
+currency: USD
+versions:
+  - {effective: 2026-01-01T00:00:00Z, per: 1000, rates: [{model: "*", input: "0.50", output: "1.5"}]}
+"""
+APART = """
+  - {effective: 2026-02-01T00:00:00Z, per: 1000, rates: [{model: "*", output: "1.5", reasoning: "0.123456789"}]}
+"""
+
+
+async def told(database: Database, tenant_id: UUID) -> list[Term]:
+    """What a close would price the tenant by."""
+    async with database.transaction() as connection:
+        return await store.terms(connection, tenant_id, 0, 2**53)
+
+
+async def test_plans_and_subscriptions_arrive_as_they_are_and_so_do_their_changes(
+    control: Database, gateway: Database, tmp_path: Path
+) -> None:
+    directory = service(gateway, tmp_path / "copy")
+    await directory.load()
+    caller_key = await new_key(control, "acme")
+    pricing = PricingService(control, now_us, new_id)
+    await pricing.apply(PLAN)
+    await directory.refresh()
+    tenant_id = directory.caller(caller_key, now_us()).tenant_id
+    assert directory.terms(tenant_id) == ()
+    held = await pricing.subscribe(tenant_id, "gold", 0)
+    await directory.refresh()
+    assert list(directory.terms(tenant_id)) == await told(control, tenant_id) != []
+    assert not directory.prices_reasoning_apart(tenant_id, "m", now_us())
+    await pricing.apply(PLAN + APART)
+    await directory.refresh()
+    assert list(directory.terms(tenant_id)) == await told(control, tenant_id)
+    assert directory.prices_reasoning_apart(tenant_id, "m", now_us())
+    nowhere = Database(NOWHERE, pool_size=1)
+    orphan = service(nowhere, tmp_path / "copy")
+    await orphan.load()
+    assert orphan.terms(tenant_id) == directory.terms(tenant_id)
+    await nowhere.close()
+    await pricing.end_subscription(tenant_id, held.starts_us)
+    await directory.refresh()
+    assert directory.terms(tenant_id) == ()
+
+
+async def test_a_plan_that_a_newer_program_wrote_leaves_everything_else_served(
+    migrated_url: str, control: Database, gateway: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = await new_key(control, "acme")
+    pricing = PricingService(control, now_us, new_id)
+    await pricing.apply(PLAN)
+    directory = service(gateway, tmp_path / "copy")
+    await directory.load()
+    caller = directory.caller(key, now_us())
+    await pricing.subscribe(caller.tenant_id, "gold", 0)
+    await run_sql(
+        migrated_url,
+        "INSERT INTO price_plan_version (plan_id, number, effective_at, content, content_hash, created_at)"
+        """ SELECT id, 2, '2026-03-01', '{"label": "", "rates": [{"model": "*", "prices": {"input": {}}}]}', '', now()"""
+        " FROM price_plan",
+    )
+    await directory.refresh()
+    assert (directory.failures, directory.terms(caller.tenant_id)) == (0, ())
+    assert "newer program, which price nothing on this worker: gold" in caplog.text
 
 
 async def test_whatever_postgres_answers_the_next_poll_asks_again(

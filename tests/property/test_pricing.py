@@ -16,10 +16,12 @@ from billing.clock import BUCKET_US
 from billing.errors import InvalidInput
 from billing.invoicing.draft import draft
 from billing.invoicing.period import Period
+from billing.invoicing.reconcile import reconcile
 from billing.metering.stored import RollupRow
 from billing.money import Rounding
 from billing.pricing.charge import ChargeKind
 from billing.pricing.graduated import GraduatedPrice, Tier
+from billing.pricing.measure import REQUEST, WORDS, Word
 from billing.pricing.parse import parse
 from billing.pricing.parse_rates import _expand, _pools
 from billing.pricing.pattern import can_match_the_same, matches
@@ -59,11 +61,22 @@ quantities = st.integers(min_value=0, max_value=10**15)
 names = st.text("ab-", min_size=1, max_size=5)
 patterns = st.text("ab*", min_size=1, max_size=6).filter(lambda text: "**" not in text)
 written = st.dictionaries(st.sampled_from([*SHORTHANDS, *Component]), any_prices, min_size=1)
+beside = st.dictionaries(st.sampled_from([part for part in Component if not part.is_served]), any_prices)
+requests = st.none() | any_prices
 entries = st.builds(
-    lambda model, prices_of: ModelRates(model, _expand(prices_of), None, _pools(prices_of)), patterns, written
-) | st.builds(lambda model, price: ModelRates(model, {}, price), patterns, any_prices)
+    lambda model, prices_of, request: ModelRates(model, _expand(prices_of), None, _pools(prices_of), request),
+    patterns,
+    written,
+    requests,
+) | st.builds(
+    lambda model, price, prices_of, request: ModelRates(model, _expand(prices_of), price, {}, request),
+    patterns,
+    any_prices,
+    beside,
+    requests,
+)
 instants = st.integers(min_value=0, max_value=BUCKETS - 1).map(lambda number: number * BUCKET_US)
-usages = st.builds(Usage, instants, names, st.sampled_from(Component), quantities)
+usages = st.builds(Usage, instants, names, st.sampled_from(WORDS), quantities)
 
 
 def is_unambiguous(rates: Sequence[ModelRates]) -> bool:
@@ -151,9 +164,9 @@ def test_i4_order_and_batching_of_usage_change_no_line(
 
 
 @relaxed
-@given(rate_lists, names, st.sampled_from(Component))
+@given(rate_lists, names, st.sampled_from(WORDS))
 def test_i7_every_model_and_component_resolves_to_exactly_one_rate_or_none(
-    rates: tuple[ModelRates, ...], model: str, component: Component
+    rates: tuple[ModelRates, ...], model: str, component: Word
 ) -> None:
     found = resolve(rates, model, component)
     assert found == resolve(rates[::-1], model, component)
@@ -233,7 +246,9 @@ def test_i6_an_allowance_is_there_once_a_period_however_many_versions_it_has(
 
 def pools_of(entry: ModelRates) -> list[tuple[str, Price]]:
     of_parts = [(entry.pools.get(part, part.value), price) for part, price in entry.prices.items()]
-    return of_parts if entry.total is None else [(TOTAL, entry.total)]
+    return of_parts + [
+        (word, price) for word, price in ((TOTAL, entry.total), (REQUEST, entry.request)) if price
+    ]
 
 
 @relaxed
@@ -245,9 +260,8 @@ def test_shares_of_groups_add_up_to_the_lines(usage: list[Usage], priced_by: lis
     rating = rate(grouped, priced_by)
     assert rating.lines == rate(usage, priced_by).lines
     assert money.total([share.amount for share in rating.shares.values()]) == rating.amount
-    assert sum(share.unrated for share in rating.shares.values()) == sum(
-        each.quantity for each in rating.unrated
-    )
+    without_rate = [share.unrated + sum(share.units_unrated.values()) for share in rating.shares.values()]
+    assert sum(without_rate) == sum(each.quantity for each in rating.unrated)
 
 
 @relaxed
@@ -256,9 +270,8 @@ def test_every_quantity_is_in_exactly_one_line_or_unrated_and_costs_what_a_slow_
     usage: list[Usage], plan: Plan
 ) -> None:
     rating = rate(usage, [Term(0, None, plan)])
-    assert sum(line.quantity for line in [*rating.lines, *rating.unrated]) == sum(
-        each.quantity for each in usage
-    )
+    placed = [line.quantity for line in [*rating.lines, *rating.unrated] if line.component != REQUEST]
+    assert sum(placed) == sum(each.quantity for each in usage if each.component != REQUEST)
     assert sum((Fraction(line.amount) for line in rating.lines), Fraction(0)) == oracle(usage, plan)
 
 
@@ -284,23 +297,25 @@ def oracle(usage: list[Usage], plan: Plan) -> Fraction:
 
 
 def rate_of(usage: Usage, version: Version) -> tuple[tuple[str, str], Price] | None:
-    wanted = [usage.component]
-    if usage.component in {Component.CACHED_INPUT, Component.CACHE_WRITE}:
-        wanted.append(Component.UNCACHED_INPUT)
-    if usage.component is Component.REASONING:
-        wanted.append(Component.ANSWER_OUTPUT)
+    word = str(usage.component)
+    wanted = [word]
+    if word.endswith("_input") or word == "cache_write":
+        wanted.append("uncached_input")
+    if word.endswith("_output") or word == "reasoning":
+        wanted.append("answer_output")
     rates = version.content.rates
     by_specificity = sorted(
         rates, key=lambda entry: (entry.model.count("*") == 0, len(entry.model.replace("*", "")))
     )
     for entry in reversed(by_specificity):
         if fnmatch.fnmatchcase(usage.model, entry.model):
-            if entry.total is not None:
+            if entry.total is not None and len(wanted) > 1:
                 return (entry.model, "total"), entry.total
-            for component in wanted:
-                if component in entry.prices:
-                    word = entry.pools.get(component, component.value)
-                    return (entry.model, word), entry.prices[component]
+            if word == REQUEST and entry.request is not None:
+                return (entry.model, REQUEST), entry.request
+            for part in map(Component, wanted if word != REQUEST else []):
+                if part in entry.prices:
+                    return (entry.model, entry.pools.get(part, part.value)), entry.prices[part]
     return None
 
 
@@ -354,10 +369,17 @@ def test_i1_lines_add_up_to_the_subtotal_and_sections_to_the_usage(
     assert found.total_minor == money.to_minor(found.subtotal, "USD", Rounding.HALF_EVEN)
     assert found.total_minor == sum(line.amount_minor or 0 for line in owed)
     assert sum(section.requests for section in found.sections) == sum(row.requests for row in inside)
-    used = sum(getattr(row, component.value) for row in inside for component in Component)
-    assert sum(section.tokens for section in found.sections) == used
-    placed = [line.quantity for section in found.sections for line in (*section.lines, *section.unrated)]
-    assert sum(placed) == used
+    used = {part: sum(row.components.get(part) for row in inside) for part in Component}
+    assert sum(section.tokens for section in found.sections) == sum(
+        quantity for part, quantity in used.items() if part.is_tokens
+    )
+    for part in (part for part in Component if not part.is_tokens):
+        assert sum(section.units.get(part, 0) for section in found.sections) == used[part]
+    every = [line for section in found.sections for line in (*section.lines, *section.unrated)]
+    assert sum(line.quantity for line in every if line.component != REQUEST) == sum(used.values())
+    reconciled = reconcile(inside, found)
+    assert reconciled.is_equal
+    assert reconciled.tokens.used == sum(section.tokens for section in found.sections)
     for section in found.sections:
         assert money.total([reason.amount for reason in section.reasons]) == section.amount
 

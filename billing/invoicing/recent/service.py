@@ -96,9 +96,7 @@ def _prices_of(terms: Sequence[Term]) -> Iterator[Price]:
     for term in terms:
         for version in term.plan.versions:
             for rates in version.content.rates:
-                yield from rates.prices.values()
-                if rates.total is not None:
-                    yield rates.total
+                yield from rates.by_word.values()
 
 
 class _Lookup:

@@ -11,7 +11,7 @@ from billing.invoicing.late import LateUsage
 from billing.invoicing.period import parse_period
 from billing.invoicing.service import Preview
 from billing.tenants.tenant import Tenant
-from billing.tokens.components import Components
+from billing.tokens.components import Component, Components
 from tests.invoice_kit import TENANT, at, rollup_row
 
 NOVEMBER = parse_period("2026-11")
@@ -109,9 +109,9 @@ def test_lines_say_what_is_included_which_tier_and_what_is_agreed() -> None:
         NOT_LATE,
     )
     assert [(each.what, each.quantity, each.price, each.amount) for each in page.lines] == [
-        ("golden · uncached input, included", "5,000", "included", "0.00"),
-        ("golden · total, tier 2", "5,672", "1.20 per 1,000", "6.81"),
-        ("golden · reasoning", "3", "free", "0.00"),
+        ("golden · uncached input, included", "5,000 tokens", "included", "0.00"),
+        ("golden · total, tier 2", "5,672 tokens", "1.20 per 1,000", "6.81"),
+        ("golden · reasoning", "3 tokens", "free", "0.00"),
         ("Fee for the period", "", "20.00 agreed", "20.00"),
         ("Up to the agreed minimum", "", "50.00 agreed", "3.00"),
         ("Fee for the period", "", "20.00 agreed × 1440/2880", "10.00"),
@@ -145,8 +145,43 @@ def test_what_is_not_billed_stands_apart_with_its_worth_as_far_as_it_is_known() 
         document(waived=msgspec.structs.replace(NOTHING, endings=(waived, unknown)), unrated=(unrated,)),
         NOT_LATE,
     )
-    assert [(each.what, each.ending, each.requests, each.tokens, each.worth) for each in page.apart] == [
-        ("waived", "interrupted, running", "2", "30", "0.045"),
+    assert [(each.what, each.ending, each.requests, each.used, each.worth) for each in page.apart] == [
+        ("waived", "interrupted, running", "2", "30 tokens", "0.045"),
         ("waived", "interrupted, unknown", "2", "unknown", "unknown"),
-        ("unrated", "embed · uncached input, no rate", "", "640", "unknown"),
+        ("unrated", "embed · uncached input, no rate", "", "640 tokens", "unknown"),
     ]
+
+
+def test_what_is_no_tokens_says_what_it_is() -> None:
+    used = line(
+        "usage",
+        "6.00",
+        model="whisper",
+        component="second",
+        quantity=60_000,
+        price="0.0001",
+        per=1,
+        unit="seconds",
+    )
+    unrated = Unpriced(
+        model="whisper", component="search", quantity=1, reason="no rate", at_risk=None, unit="searches"
+    )
+    waived = Ending(
+        outcome="interrupted", provenance="reported", requests=1, tokens=0, tokens_unrated=0, worth="0.4", units={"image": 2}
+    )  # fmt: skip
+    page = invoice_page(
+        document(used, tokens=0, units={"second": 60_000}, unrated=(unrated,), waived=msgspec.structs.replace(NOTHING, endings=(waived,))),
+        msgspec.structs.replace(LATE, units={Component.SECOND: 30}),
+    )  # fmt: skip
+    assert [(each.what, each.quantity, each.price) for each in page.lines] == [
+        ("whisper · second", "60,000 seconds", "0.0001 per 1")
+    ]
+    assert dict(page.facts)["Billed"] == "3 requests, 60,000 seconds"
+    assert [each.used for each in page.apart] == ["2 images", "1 search"]
+    assert page.late.startswith("Late usage: 2 requests, 1,066 tokens, 30 seconds, 0.47 EUR.")
+
+
+def test_a_preview_names_units_that_no_plan_prices() -> None:
+    rows = [rollup_row("2026-11-24T10:00:00Z", Components(second=5))]
+    row = preview_row(Preview(Tenant(TENANT, "acme", "Acme Ltd", 0), draft(rows, [], NOVEMBER), 0))
+    assert row.notes == ("5 seconds unrated",)

@@ -86,3 +86,28 @@ def test_a_marginal_price_says_where_it_is_from() -> None:
 def test_what_is_not_billed_says_so() -> None:
     waived = msgspec.structs.replace(traced(), disposition=Disposition.WAIVE)
     assert trace_page(waived).verdict == "This request is waived: not billed."
+
+
+def test_counts_and_costs_say_their_unit() -> None:
+    record = msgspec.structs.replace(
+        stored_record(NOW), parts={"second": StoredCount(12, "counted", "audio")}
+    )
+    page = trace_page(trace(record, PARTIES, []))
+    assert [(each.what, each.unit, each.figure.text, each.provenance) for each in page.counts][-1] == (
+        "second",
+        "seconds",
+        "12",
+        "counted",
+    )
+    assert {each.what: each.unit for each in page.costs}["second"] == "seconds"
+    counted = priced(Component.SECOND, 12, "1", is_marginal=True, tier=0)
+    assert (
+        trace_page(traced(counted)).costs[0].rate == "demo v2, gold*, tier 1, what the next second costs now"
+    )
+
+
+def test_usage_that_an_event_told_has_neither_key_nor_backend() -> None:
+    record = msgspec.structs.replace(stored_record(NOW), key_id=None, backend_id=None, engine="trainer")
+    nobody = msgspec.structs.replace(PARTIES, key_prefix=None, key_name=None, backend=None, backend_url=None)
+    facts = dict(trace_page(trace(record, nobody, [])).facts)
+    assert (facts.get("Key"), facts["Answered by"]) == (None, "trainer")

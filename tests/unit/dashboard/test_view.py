@@ -45,6 +45,16 @@ def test_a_line_says_who_what_and_how_fast() -> None:
     assert (row.outcome.text, row.outcome.tone, row.outcome.hint) == ("complete", "good", "HTTP 200")
 
 
+def test_a_line_says_what_was_used_beside_tokens() -> None:
+    parts = {
+        "second": StoredCount(12, "reported", "usage"),
+        "training": StoredCount(500, "reported", "usage"),
+    }
+    record = msgspec.structs.replace(stored_record(NOW), operation="transcription", stream=False, parts=parts)
+    (row,) = view.request_rows([traced(Decimal("0.1"), record)], NOW)
+    assert row.kind == "transcription, 500 tokens trained on, 12 seconds"
+
+
 def test_costs_of_one_currency_line_up() -> None:
     rows = view.request_rows(
         [traced(Decimal("0.1")), traced(Decimal("0.00005")), traced(Decimal(3), currency="JPY")], NOW
@@ -91,6 +101,15 @@ def test_totals_add_up_what_is_known_and_name_what_is_not() -> None:
     )
     assert row.note == "1 request of Today lacks a count; what is not known is not in these sums."
     assert view.totals_row("Today", NOW, [known]).note == ""
+
+
+def test_totals_hold_kinds_of_tokens_and_name_what_is_beside_them() -> None:
+    used = UsageTotal(
+        "complete", "reported", 1, Components(5, audio_input=7, image_output=2, second=12, search=1)
+    )
+    row = view.totals_row("Today", NOW, [used, used])
+    assert (row.input, row.output, row.beside) == ("24", "4", "24 seconds, 2 searches")
+    assert view.totals_row("Today", NOW, []).beside == ""
 
 
 def test_outcomes_are_counted_in_their_order() -> None:

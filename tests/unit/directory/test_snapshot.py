@@ -7,7 +7,16 @@ import msgspec
 import pytest
 
 from billing.directory.caller import ApiKey, Backend, Caller, Deployment, Model, Project, Target, Tenant
-from billing.directory.snapshot import CALLERS_MAX, FORMAT, Changes, Snapshot, decode, encode
+from billing.directory.prices import PlanHead, PlanVersion, Subscribed
+from billing.directory.snapshot import (
+    CALLERS_MAX,
+    FORMAT,
+    FORMAT_WITHOUT_PLANS,
+    Changes,
+    Snapshot,
+    decode,
+    encode,
+)
 from billing.errors import Forbidden, NotFound, Unauthenticated
 from billing.limits.limit import Enforce, Limit, Meter, OnFailure
 
@@ -34,6 +43,9 @@ LIMIT = Limit(
     OnFailure.CLOSED,
     NOW_US,
 )
+PLAN = PlanHead(UUID(int=8), "gold", "USD", NOW_US, version=1)
+PLAN_VERSION = PlanVersion(PLAN.id, 1, 0, msgspec.Raw(b'{"label":"list","rates":[]}'), version=1)
+SUBSCRIBED = Subscribed(UUID(int=9), TENANT.id, PLAN.id, 0, None, version=1)
 ALL = Changes(
     version=7,
     tenants=(TENANT,),
@@ -43,6 +55,9 @@ ALL = Changes(
     models=(MODEL,),
     deployments=(PLACE,),
     limits=(LIMIT,),
+    plans=(PLAN,),
+    plan_versions=(PLAN_VERSION,),
+    subscriptions=(SUBSCRIBED,),
 )
 
 
@@ -213,13 +228,13 @@ CALLER = Caller(TENANT.id, "acme", PROJECT.id, KEY.id, {})
 
 
 def test_limits_of_tenant_project_and_key_for_the_model_or_for_all_count() -> None:
-    others = (
+    others: tuple[dict[str, Any], ...] = (
         {"tenant_id": UUID(int=99)},
         {"project_id": UUID(int=99)},
         {"key_id": UUID(int=99)},
         {"model": "other"},
     )
-    own = (
+    own: tuple[dict[str, Any], ...] = (
         {"key_id": KEY.id, "model": "tiny"},
         {"project_id": PROJECT.id},
         {"model": "tiny"},
@@ -263,13 +278,13 @@ def test_remembered_limits_are_bounded() -> None:
 
 
 def test_a_copy_made_before_there_were_limits_is_read() -> None:
-    fields = msgspec.to_builtins(ALL)
+    fields = msgspec.json.decode(encode(ALL))
     del fields["limits"]
     assert decode(msgspec.json.encode(fields)) == changed(ALL, limits=())
 
 
 def test_a_copy_made_before_there_were_settings_of_engines_and_models_is_read() -> None:
-    fields = msgspec.to_builtins(ALL)
+    fields = msgspec.json.decode(encode(ALL))
     del fields["backends"][0]["on_hang_up"]
     for name in ("reasoning_start", "reasoning_end", "tokenizer"):
         del fields["models"][0][name]
@@ -281,6 +296,27 @@ def test_settings_of_engines_and_models_survive_the_copy() -> None:
     model = changed(MODEL, reasoning_start="<think>", reasoning_end="</think>", tokenizer="llama3")
     copy = decode(encode(made(changed(ALL, backends=(backend,), models=(model,))).everything()))
     assert (copy.backends, copy.models) == ((backend,), (model,))
+
+
+def test_a_copy_of_a_program_that_knew_no_plans_is_read_and_all_of_it_asked_for_again() -> None:
+    fields = msgspec.json.decode(encode(ALL))
+    for name in ("plans", "plan_versions", "subscriptions"):
+        del fields[name]
+    older = decode(msgspec.json.encode(fields | {"format": FORMAT_WITHOUT_PLANS}))
+    snapshot = made(older)
+    assert snapshot.caller(KEY.hash, NOW_US).key_id == KEY.id
+    assert (snapshot.version, snapshot.prices.terms(TENANT.id), older.format) == (0, (), FORMAT)
+    snapshot.apply(ALL)
+    assert snapshot.prices.terms(TENANT.id)[0].plan.name == "gold"
+
+
+def test_what_prices_a_tenant_is_a_change() -> None:
+    alone = (
+        Changes(plans=(PLAN,)),
+        Changes(plan_versions=(PLAN_VERSION,)),
+        Changes(subscriptions=(SUBSCRIBED,)),
+    )
+    assert not any(changes.empty for changes in alone)
 
 
 def test_the_whole_survives_its_copy_on_disk() -> None:

@@ -26,7 +26,7 @@ def test_each_line_is_a_row_and_nothing_else_is() -> None:
         "period_end": "2026-12-01T00:00:00Z", "line": "4", "kind": "usage", "plan": "graduated", "plan_version": "1",
         "model": "golden", "component": "answer_output", "tier": "1", "quantity": "50", "price": "1.2", "per": "1000",
         "amount_exact": "0.06", "amount": "0.06", "amount_minor": "6", "currency": "USD",
-        "agreed": "", "fraction": "", "covered_start": "", "covered_end": "",
+        "agreed": "", "fraction": "", "covered_start": "", "covered_end": "", "unit": "tokens",
     }  # fmt: skip
     assert (rows[5]["model"], rows[5]["quantity"], rows[5]["amount"], rows[5]["agreed"]) == (
         "",
@@ -91,3 +91,11 @@ def test_an_amount_below_0_stays_a_number() -> None:
     line = msgspec.structs.replace(content().lines[1], amount="-0.56", amount_minor=-56, amount_exact="-0.56")
     row = rows_of(msgspec.structs.replace(content(), lines=(line,)))[0]
     assert (row["amount"], row["amount_minor"]) == ("-0.56", "-56")
+
+
+def test_every_quantity_has_its_unit() -> None:
+    made = content()
+    used = msgspec.structs.replace(made.lines[1], component="search", unit="searches")
+    rows = rows_of(msgspec.structs.replace(made, lines=(used, *made.lines[2:])))
+    assert [row["unit"] for row in rows] == ["searches", "tokens", "tokens", "tokens", "", ""]
+    assert COLUMNS[-1] == "unit"

@@ -10,6 +10,7 @@ from billing.ids import instant_of
 from billing.settings import Durability
 from billing.tokens.usage import Count, Outcome, Provenance, TokenUsage
 from tests.gateway.fakes import (
+    APART,
     BACKEND_ID,
     CALLER,
     KEY,
@@ -206,7 +207,7 @@ async def test_a_model_that_is_unknown_or_not_served_is_not_found(directory: Any
 async def test_reasoning_of_a_whole_reply_is_counted_by_the_engine_or_estimated(
     tokens: int | None, expected: Count
 ) -> None:
-    world = World(json_reply(REASONED), tokens=tokens)
+    world = World(json_reply(REASONED), tokens=tokens, directory=snapshot(rates=APART))
     await world.serve(body())
     assert in_order(world, "count", "close", "end")
     assert world.journal.values("count") == [("/tokenize", "because")]
@@ -227,7 +228,7 @@ async def test_reasoning_of_a_whole_reply_is_counted_by_the_engine_or_estimated(
 async def test_nothing_is_tokenized_that_is_reported_or_absent(
     engine: str, reply: bytes, reasoning: int | None
 ) -> None:
-    world = World(json_reply(reply), engine=engine)
+    world = World(json_reply(reply), directory=snapshot(engine, rates=APART))
     await world.serve(body())
     assert "count" not in world.journal.names
     assert world.record.usage.reasoning.value == reasoning

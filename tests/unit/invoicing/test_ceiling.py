@@ -56,3 +56,13 @@ def test_fees_count_and_without_a_plan_nothing_is_owed() -> None:
     assert not may_exceed(10**30, [], draft([], [], NOVEMBER))
     almost = msgspec.structs.replace(EMPTY, subtotal=Decimal("92233720368547757.50"))
     assert may_exceed(0, [], almost)
+
+
+@pytest.mark.parametrize("word", ["second", "request"])
+def test_the_dearest_may_be_a_unit_or_a_request(word: str) -> None:
+    text = DEAR.replace('total: "1000000000"', f'{word}: "1000000000"').replace(
+        'price: "1000000000"', "price: 1"
+    )
+    terms = [Term(TERMS[0].starts_us, None, plan_of(text))]
+    empty = draft([], terms, NOVEMBER)
+    assert [may_exceed(quantity, terms, empty) for quantity in (MOST, MOST + 1)] == [False, True]

@@ -8,8 +8,20 @@ import pytest
 
 from billing.invoicing.content import content_of, decode, digest, early_note, encode
 from billing.invoicing.draft import draft
+from billing.pricing.term import Term
 from billing.tokens.components import Components
-from tests.issue_kit import NOVEMBER, ROWS, TERMS, content, drafted, inputs_of, part_content
+from tests.invoice_kit import rollup_row
+from tests.issue_kit import (
+    NOVEMBER,
+    PLAN_TEXT,
+    ROWS,
+    TERMS,
+    content,
+    drafted,
+    inputs_of,
+    part_content,
+    plan_of,
+)
 
 
 def test_a_content_says_what_the_draft_says() -> None:
@@ -55,9 +67,7 @@ def test_the_order_and_batching_of_rows_do_not_matter(seed: int) -> None:
     source, rows = random.Random(seed), list(ROWS)
     source.shuffle(rows)
     # One row as two collections of it.
-    halves = [
-        msgspec.structs.replace(rows[0], collection=2, requests=0, components=Components())
-    ]
+    halves = [msgspec.structs.replace(rows[0], collection=2, requests=0, components=Components())]
     assert encode(content(rows + halves)) == encode(content())
 
 
@@ -98,3 +108,35 @@ def test_a_draft_without_a_currency_is_no_invoice() -> None:
     )
     with pytest.raises(ValueError, match="is not rounded"):
         content_of(unrounded, inputs_of())
+
+
+def test_contents_of_tokens_alone_have_the_bytes_that_they_had_before_there_were_units() -> None:
+    hashes = [digest(encode(each)).hex() for each in (content(), part_content())]
+    assert hashes == [
+        "17d52f575abf075d8e31a8ad143f108d615ef1c194cacdf149f0102a41d7c35f",
+        "d9b53a1aeb738f7e34278c91a998a72c6870965e42f723597acff03c41933198",
+    ]
+
+
+def test_what_is_no_tokens_says_its_unit() -> None:
+    plan = plan_of(PLAN_TEXT.replace("- model: golden", '- model: golden\n        gpu_second: "0.002"'))
+    terms = [Term(TERMS[0].starts_us, None, plan)]
+    rows = [
+        rollup_row("2026-11-01T00:00:00Z", Components(uncached_input=200, gpu_second=1_500, image=2)),
+        rollup_row("2026-11-01T00:00:00Z", Components(search=3), outcome="upstream_error"),
+    ]
+    made = content_of(draft(rows, terms, NOVEMBER), inputs_of(terms=terms))
+    document = json.loads(encode(made))
+    assert [(line["component"], line.get("unit")) for line in document["lines"] if "component" in line][
+        :3
+    ] == [
+        ("uncached_input", None),
+        ("uncached_input", None),
+        ("gpu_second", "GPU seconds"),
+    ]
+    assert (document["units"], document["units_unrated"]) == ({"gpu_second": 1_500, "image": 2}, {"image": 2})
+    assert [(each["component"], each["unit"]) for each in document["unrated"]] == [("image", "images")]
+    assert document["waived"]["units"] == document["waived"]["endings"][0]["units_unrated"] == {"search": 3}
+    assert "units" not in document["review"]
+    assert [line.counted_in for line in made.lines] == ["tokens", "tokens", "GPU seconds", "", ""]
+    assert decode(encode(made)) == made

@@ -286,3 +286,57 @@ def test_what_a_reason_is_worth_is_none_where_nobody_can_say(
     for part in (made.review, made.review.reasons[0]):
         assert (part.worth, part.requests_unknown) == (expected, requests_unknown)
     assert made.review.reasons[0].unrated == made.review.tokens_unrated == unrated
+
+
+UNITS_PLAN = """\
+plan: units
+currency: USD
+versions:
+  - effective: 2026-01-01T00:00:00Z
+    per: 1000
+    rates:
+      - {model: golden, input: 0.50, output: 1.50, second: "0.0001", request: "0.01"}
+"""
+UNITS_TERMS = [Term(at("2026-11-01T00:00:00Z"), None, plan(UNITS_PLAN))]
+UNITS_ROWS = [
+    rollup_row("2026-11-01T00:00:00Z", Components(uncached_input=100, audio_input=50, second=60), requests=3),
+    rollup_row("2026-11-02T00:00:00Z", Components(second=30, image=2, training=500)),
+    rollup_row("2026-11-02T00:00:00Z", Components(second=7), outcome="upstream_error"),
+    rollup_row("2026-11-02T00:00:00Z", Components(search=4), model="other", provenance="estimated"),
+]
+
+
+def test_units_and_requests_are_billed_beside_tokens() -> None:
+    made = draft(UNITS_ROWS, UNITS_TERMS, NOVEMBER)
+    assert [(line.component, line.quantity, money.plain(line.amount)) for line in made.billed.lines] == [
+        ("uncached_input", 100, "0.05"),  # 100 × 0.50 / 1,000
+        ("audio_input", 50, "0.025"),  # as input: 50 × 0.50 / 1,000
+        ("second", 90, "0.009"),  # 90 × 0.0001
+        ("request", 4, "0.04"),  # of the billed ones alone: 4 × 0.01
+    ]
+    assert (made.billed.requests, made.billed.tokens, made.billed.tokens_unrated) == (4, 650, 500)
+    assert made.billed.units == {Component.IMAGE: 2, Component.SECOND: 90}
+    assert made.billed.units_unrated == {Component.IMAGE: 2}
+    assert [(each.component, each.quantity, each.at_risk) for each in made.billed.unrated] == [
+        (Component.TRAINING, 500, None),
+        (Component.IMAGE, 2, None),
+    ]
+
+
+def test_units_that_are_not_billed_are_worth_what_they_would_cost_as_far_as_a_rate_says() -> None:
+    made = draft(UNITS_ROWS, UNITS_TERMS, NOVEMBER)
+    # 7 × 0.0001, and the request.
+    assert (made.waived.units, made.waived.worth) == ({Component.SECOND: 7}, Decimal("0.0107"))
+    assert (made.waived.is_unknown, made.review.units, made.review.worth) == (
+        False,
+        {Component.SEARCH: 4},
+        None,
+    )
+    [reason] = made.review.reasons
+    assert (reason.tokens, reason.units_unrated, reason.worth) == (0, {Component.SEARCH: 4}, None)
+
+
+def test_units_that_are_known_are_not_unknown_where_tokens_are() -> None:
+    unknown = rollup_row("2026-11-02T00:00:00Z", Components(), outcome="interrupted", provenance="none")
+    assert draft([unknown, UNITS_ROWS[2]], UNITS_TERMS, NOVEMBER).waived.is_unknown is False
+    assert draft([unknown], UNITS_TERMS, NOVEMBER).waived.worth is None

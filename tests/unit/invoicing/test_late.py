@@ -7,6 +7,7 @@ from billing.invoicing.late import LateUsage, is_late, late_subscribed, late_ter
 from billing.invoicing.recompute import redraft
 from billing.metering.stored import RollupRow
 from billing.pricing.term import Term
+from billing.tokens.components import Component
 from tests.invoice_kit import at, rollup_row
 from tests.issue_kit import PLAN, PLANS, ROWS, TERMS, Components, inputs_of
 
@@ -44,6 +45,13 @@ def test_late_usage_costs_what_full_knowledge_would_have_billed_more() -> None:
     # The allowance is used up and the second tier reached: 1,000 × 0.40 / 1,000 + 100 × 1.20 / 1,000, and no second fee.
     assert found == LateUsage(1, 1_100, 1, "USD", 52)
     assert found.amount == Decimal("0.52")
+
+
+def test_late_units_stand_beside_late_tokens() -> None:
+    rows = [*ROWS, late(rollup_row("2026-11-06T00:00:00Z", Components(1_000, second=12)))]
+    issued = redraft(inputs_of(), PLANS, rows, COLLECTION)
+    found = late_usage(rows, TERMS, inputs_of(), COLLECTION, issued)
+    assert (found.tokens, found.units) == (1_000, {Component.SECOND: 12})
 
 
 def test_late_usage_below_the_minimum_costs_nothing_more() -> None:

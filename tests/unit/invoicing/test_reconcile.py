@@ -58,3 +58,33 @@ def test_one_price_for_all_tokens_is_compared_by_the_sum() -> None:
         "total",
     ]
     assert found.tokens.difference == 0
+
+
+UNITS = rollup_row("2026-11-05T00:00:00Z", Components(uncached_input=100, training=40, second=30, search=2))
+UNITS_PLAN = TOTAL_PLAN.replace("total: 0.40", "total: 0.40, second: 1, training: 2, request: 3")
+
+
+def test_units_are_compared_each_by_itself_and_are_no_tokens() -> None:
+    terms = [Term(TERMS[0].starts_us, None, plan_of(UNITS_PLAN))]
+    found = reconcile([UNITS], draft([UNITS], terms, NOVEMBER))
+    assert found.is_equal
+    assert found.components == (
+        Balance("uncached_input", 100, 0, 0, 0, 0, 0),
+        Balance("training", 40, 40, 0, 0, 0, 0),
+        Balance("second", 30, 30, 0, 0, 0, 0),
+        Balance("search", 2, 2, 0, 0, 0, 2),
+        Balance("total", 0, 100, 0, 0, 0, 0),
+    )
+    assert found.tokens == Balance("tokens", 140, 140, 0, 0, 0, 0)
+    # A price of requests makes a line of them, and no second request.
+    assert found.requests == Balance("requests", 1, 1, 0, 0, 0, 0)
+    assert [each.unit for each in (*found.components, found.tokens, found.requests)] == [
+        "tokens", "tokens", "seconds", "searches", "tokens", "tokens", "requests",
+    ]  # fmt: skip
+
+
+def test_a_unit_that_stands_nowhere_is_seen_also_where_all_tokens_have_one_price() -> None:
+    terms = [Term(TERMS[0].starts_us, None, plan_of(UNITS_PLAN))]
+    more = msgspec.structs.replace(UNITS, components=msgspec.structs.replace(UNITS.components, second=31))
+    found = reconcile([more], draft([UNITS], terms, NOVEMBER))
+    assert (found.is_equal, found.tokens.difference) == (False, 0)

@@ -1,6 +1,7 @@
 from decimal import Decimal
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from billing.invoicing.trace import Cost, Parties, Trace, trace
@@ -14,7 +15,7 @@ from billing.pricing.unit import UnitPrice
 from billing.tokens.components import Component
 from tests.invoice_kit import BACKEND, KEY, TENANT, at, usage_id
 
-UNCACHED, CACHED, WRITE, ANSWER, REASONING = Component
+UNCACHED, CACHED, WRITE, ANSWER, REASONING, *_ = Component
 PARTIES = Parties(
     "acme", "Acme Inference Ltd", "web", "sk-abcdefgh", "laptop", "local", "http://127.0.0.1:8080"
 )
@@ -127,3 +128,54 @@ def test_the_version_in_force_says_what_becomes_of_a_request() -> None:
     record = stored(known(1), known(1), outcome="truncated")
     assert trace(record, PARTIES, COUNTED_TERMS).disposition is Disposition.BILL
     assert trace(record, PARTIES, TERMS).disposition is Disposition.WAIVE
+
+
+UNITS = Content(
+    "",
+    (
+        ModelRates(
+            "*",
+            {UNCACHED: INPUT, ANSWER: OUTPUT, Component.SECOND: UnitPrice(Decimal("0.0001"), 1)},
+            request=UnitPrice(Decimal("0.01"), 1),
+        ),
+    ),
+)
+UNITS_TERMS = [Term(START, None, Plan(UUID(int=1), "units", "USD", 0, (Version(START, UNITS, 1),)))]
+
+
+def with_parts(record: StoredRecord, **parts: StoredCount) -> StoredRecord:
+    return msgspec.structs.replace(record, parts=parts)
+
+
+def test_parts_are_counts_with_their_provenance_and_have_a_cost_each() -> None:
+    record = with_parts(
+        stored(known(1_000), known(0)),
+        second=known(12, "counted", "length of the audio"),
+        audio_input=known(400),
+    )
+    found = traced(record, UNITS_TERMS)
+    assert found.counts == (
+        ("input", known(1_000)),
+        ("output", known(0)),
+        ("audio_input", known(400)),
+        ("second", known(12, "counted", "length of the audio")),
+    )
+    assert [
+        (each.component, each.quantity, each.unit, each.priced_as, str(each.amount)) for each in found.costs
+    ] == [
+        ("uncached_input", 600, "tokens", "uncached_input", "0.30000"),
+        ("audio_input", 400, "tokens", "uncached_input", "0.20000"),
+        ("second", 12, "seconds", "second", "0.0012"),
+        ("request", 1, "requests", "request", "0.01"),
+    ]
+    assert found.amount == Decimal("0.5112")
+
+
+def test_a_unit_without_a_rate_is_shown_unrated_and_the_request_without_a_price_is_not() -> None:
+    found = traced(with_parts(stored(UNKNOWN, UNKNOWN), search=known(3)))
+    assert found.costs == (Cost(Component.SEARCH, 3, unpriced=Unpriced.NO_RATE),)
+    assert found.amount is None
+
+
+def test_a_request_whose_units_are_known_to_be_none_costs_nothing() -> None:
+    assert traced(with_parts(stored(UNKNOWN, UNKNOWN), image=known(0))).amount == Decimal(0)

@@ -1,4 +1,4 @@
-from billing.invoicing.usage_summary import OutcomeLine, UsageLine, add, summarise
+from billing.invoicing.usage_summary import OutcomeLine, UsageLine, summarise
 from billing.tokens.components import Components
 from tests.invoice_kit import rollup_row
 
@@ -10,6 +10,7 @@ ROWS = [
         "2026-11-01T00:15:00Z", Components(100, 0, 0, 10), outcome="client_closed", provenance="running"
     ),
     rollup_row("2026-11-01T00:15:00Z", Components(), outcome="interrupted", provenance="none"),
+    rollup_row("2026-11-01T00:15:00Z", Components(second=12, search=1), model="whisper"),
 ]
 
 
@@ -20,13 +21,14 @@ def test_usage_is_seen_by_model_and_provenance() -> None:
         UsageLine("golden", "none", 1, Components()),
         UsageLine("golden", "reported", 3, Components(15, 1_008, 1, 66, 40)),
         UsageLine("golden", "running", 1, Components(100, 0, 0, 10)),
+        UsageLine("whisper", "reported", 1, Components(second=12, search=1)),
     )
     assert summary.outcomes == (
         OutcomeLine("client_closed", 1),
-        OutcomeLine("complete", 4),
+        OutcomeLine("complete", 5),
         OutcomeLine("interrupted", 1),
     )
-    assert (summary.requests, summary.tokens.total) == (6, 1_247)
+    assert (summary.requests, summary.tokens.total, summary.tokens.second) == (7, 1_247, 12)
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -35,4 +37,3 @@ def test_the_order_of_rows_does_not_matter() -> None:
 
 def test_no_rows_are_no_usage() -> None:
     assert summarise([]).lines == ()
-    assert add(Components(1, 2, 3, 4, 5), Components(5, 4, 3, 2, 1)) == Components(6, 6, 6, 6, 6)

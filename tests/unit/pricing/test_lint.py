@@ -14,6 +14,10 @@ def warnings(rates: str, more: str = "") -> list[str]:
 
 
 FROM = "from 2026-01-01T00:00:00Z, "
+PER = (
+    "the price is for 1,000,000 {unit}, as the entry's per says; to price each one, leave per to the version, where it is for "
+    "tokens only"
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +32,14 @@ FROM = "from 2026-01-01T00:00:00Z, "
         ),
         pytest.param('{model: "*", total: free}', "minimum: 10.50,", f"{FROM}minimum: every price is free, so each period costs 10.5; monthly_fee says that", id="a minimum of what is free"),
         pytest.param("{model: a, input: 1, uncached_input: 1, cached_input: 2, cache_write: 3}", "", "versions[0].rates[0].input: prices nothing: each of its parts has a price of its own", id="a shorthand without a part left"),
+        pytest.param(
+            "{model: a, second: {tiers: [{up_to: 10, price: 2}, {price: 1}], allowance: 20}}", "",
+            f"{FROM}a second: the allowance of 20 is larger than the first tier, to 10; tiers count after the allowance, so "
+            "that the first ends at 30 seconds", id="the same of a unit",
+        ),
+        pytest.param("{model: a, per: 1000000, second: 1}", "", f"{FROM}a second: {PER}".format(unit="seconds"), id="a unit by the million"),
+        pytest.param("{model: a, per: 1000000, input: 1, character: 15}", "", f"{FROM}a character: {PER}".format(unit="characters"), id="characters by the million beside tokens"),
+        pytest.param("{model: a, per: 1000000, request: {tiers: [{up_to: 5, price: free}, {price: 1}]}}", "", f"{FROM}a request: {PER}".format(unit="requests"), id="requests by the million in a tier"),
         pytest.param('{model: a, input: 1}, {model: "*", total: 2}', "", f"{FROM}a: answer_output is priced by the total of *", id="a part left to the total of others"),
     ],
 )  # fmt: skip
@@ -42,6 +54,9 @@ def test_what_is_hardly_meant_is_warned_of(rates: str, more: str, expected: str)
         pytest.param('{model: a, output: 1}, {model: "*", input: 1}', "", id="another entry prices the input"),
         pytest.param("{model: a, input: 1}", "", id="an embedding model has no output"),
         pytest.param("{model: a, total: {tiers: [{up_to: 10, price: 2}, {price: 1}], allowance: 10}}", "", id="an allowance as large as the first tier"),
+        pytest.param("{model: a, per: 1000000, character: 15}", "", id="characters are sold by the million"),
+        pytest.param("{model: a, per: 1000, image: 40}, {model: b, second: 1, request: 1}", "", id="units that nobody else prices"),
+        pytest.param('{model: a, second: 1, training: 2}, {model: "*", total: 2}', "", id="an entry of units alone leaves tokens to others"),
         pytest.param('{model: a, input: free, output: 1}, {model: "*", total: free}', "minimum: 10,", id="one price is not free"),
     ],
 )  # fmt: skip
@@ -80,6 +95,9 @@ def changes(before: str, after: str) -> list[tuple[str, str]]:
         pytest.param(f'{{model: "llama-*", {TIERS}}}', f'{{model: "llama*", {TIERS}}}', [("llama* output", START_AGAIN)], id="a broader pattern"),
         pytest.param(f'{{model: "a*", {TIERS}}}', f'{{model: "*b", {TIERS}}}', [("*b output", START_AGAIN)], id="a pattern that overlaps"),
         pytest.param(f"{{model: a, {COUNTED}}}", '{model: a, uncached_input: {price: "0.4", allowance: 1000}}', [("a uncached_input", ONCE_MORE)], id="another word"),
+        pytest.param('{model: "a*", second: {price: 1, allowance: 1}}', "{model: a, second: {price: 1, allowance: 60}}", [("a second", "60 seconds are included once more")], id="a unit"),
+        pytest.param('{model: "a*", request: {price: 1, allowance: 5}}', "{model: a, request: {price: 1, allowance: 1}}", [("a request", "1 request is included once more")], id="requests"),
+        pytest.param(f"{{model: a, {TIERS}}}", f"{{model: a, {TIERS}, audio_output: {{price: 1, allowance: 7}}}}", [("a audio_output", "7 tokens are included once more")], id="a kind gets a price of its own"),
         pytest.param(f'{{model: "*", {TIERS}}}', f'{{model: "*", {TIERS}}}, {{model: a, {TIERS}}}', [("a output", START_AGAIN)], id="an entry of its own"),
         pytest.param(f'{{model: "*", {TIERS}}}, {{model: a, {TIERS}}}', f'{{model: "*", {TIERS}}}', [("* output", START_AGAIN)], id="an entry that is dropped"),
     ],

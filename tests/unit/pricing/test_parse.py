@@ -138,7 +138,7 @@ FAULTS = [
     ("versions[0].rates[0].input: expected one value, got a list", version("- {model: a, input: [1]}")),
     ("versions[0].rates[0].inptu: unknown key; did you mean input?", version("- {model: a, inptu: 1}")),
     ("versions[0].rates[0].Cached_Inputs: unknown key; did you mean cached_input?", version("- {model: a, Cached_Inputs: 1}")),
-    ("versions[0].rates[0].zzz: unknown key; known keys are model, per, input, output, uncached_input, cached_input, cache_write, answer_output, reasoning, total", version("- {model: a, zzz: 1}")),
+    ("versions[0].rates[0].zzz: unknown key; known keys are model, per, input, output, uncached_input, cached_input, cache_write, answer_output, reasoning, audio_input, image_input, video_input, audio_output, image_output, training, image, second, gpu_second, character, search, total, request", version("- {model: a, zzz: 1}")),
     ("versions[0].rates[0].model: missing", version("- {input: 1}")),
     ("versions[0].rates[0]: no price; give for example input and output, or say output: free", version("- {model: a}")),
     ("versions[0].rates[0]: expected keys (model, per, input, output, …), got 'golden'", version("- golden")),
@@ -195,4 +195,7 @@ def test_every_example_is_a_plan_that_prices_all_of_its_models(path: Path) -> No
     for each in plan.versions:
         for entry in each.content.rates:
             model = entry.model.replace("*", "x")
-            assert all(resolve(each.content.rates, model, component) for component in Component)
+            served = [component for component in Component if component.is_served]
+            priced = [bool(resolve(each.content.rates, model, component)) for component in served]
+            has_tokens = entry.total is not None or any(part in entry.prices for part in served)
+            assert priced == [has_tokens] * len(served)

@@ -10,7 +10,7 @@ from billing.pricing.unit import UnitPrice
 from billing.pricing.yaml_text import load
 from billing.tokens.components import Component
 
-UNCACHED, CACHED, WRITE, ANSWER, REASONING = Component
+UNCACHED, CACHED, WRITE, ANSWER, REASONING, *_ = Component
 TWO_TIERS = GraduatedPrice((Tier(Decimal("0.5"), 1_000, 1_000_000), Tier(Decimal("0.3"), 1_000)))
 
 
@@ -34,13 +34,19 @@ def test_an_allowance_goes_with_a_price_or_with_tiers() -> None:
 def test_what_one_written_price_prices_is_one_pool() -> None:
     made = entry("input: {price: 1, allowance: 5}, cached_input: {price: 2, allowance: 6}, output: 3")
     assert made.pools == {UNCACHED: "input", WRITE: "input"}
-    pools = {part: (found := made.candidate(part)) and found.pool for part in Component}
+    pools = {part: found.pool for part in Component if (found := made.candidate(part)) is not None}
     assert pools == {
         UNCACHED: "input",
         CACHED: "cached_input",
         WRITE: "input",
         ANSWER: "answer_output",
         REASONING: "reasoning",
+        # Kinds without a price of their own climb the same tiers and use the same allowance.
+        Component.AUDIO_INPUT: "input",
+        Component.IMAGE_INPUT: "input",
+        Component.VIDEO_INPUT: "input",
+        Component.AUDIO_OUTPUT: "answer_output",
+        Component.IMAGE_OUTPUT: "answer_output",
     }
 
 
@@ -53,6 +59,46 @@ def test_what_falls_back_to_a_written_price_is_in_its_pool() -> None:
 def test_total_is_one_price_for_all_tokens() -> None:
     made = entry("total: 2")
     assert (made.prices, made.total) == ({}, UnitPrice(Decimal(2), 1_000))
+
+
+def test_a_price_of_a_unit_is_for_one_unless_the_entry_says_otherwise() -> None:
+    tree = load('{model: a, second: "0.0001", image: 0.04, request: 1, output: 2, training: 3}')
+    made = model_rates(tree, "rates[0]", 1_000_000)
+    assert {word: price.dearest.per for word, price in made.by_word.items()} == {
+        "answer_output": 1_000_000, "reasoning": 1_000_000, "training": 1_000_000,
+        "image": 1, "second": 1, "request": 1,
+    }  # fmt: skip
+    thousands = entry("character: 0.015, output: 2")
+    assert {price.dearest.per for price in thousands.by_word.values()} == {1_000}
+
+
+def test_prices_of_units_alone_need_no_number_of_tokens() -> None:
+    made = model_rates(load("{model: a, second: 2, gpu_second: free, search: 1}"), "rates[0]", None)
+    assert made.prices == {
+        Component.SECOND: UnitPrice(Decimal(2), 1),
+        Component.GPU_SECOND: UnitPrice(Decimal(0), 1),
+        Component.SEARCH: UnitPrice(Decimal(1), 1),
+    }
+
+
+def test_units_training_and_requests_may_stand_beside_the_total() -> None:
+    made = entry("total: 2, search: 1, training: 3, request: 4")
+    assert list(made.by_word) == ["training", "search", "total", "request"]
+    assert [
+        made.candidate(part) and made.candidate(part).priced_as for part in (UNCACHED, Component.AUDIO_OUTPUT)
+    ] == ["total", "total"]  # type: ignore[union-attr]  # both have one
+    assert made.candidate(Component.IMAGE) is None
+
+
+def test_tiers_and_allowances_count_units_and_requests() -> None:
+    made = entry(
+        "second: {allowance: 60, tiers: [{up_to: 5, price: 2}, {price: 1}]}, request: {price: 1, allowance: 9}"
+    )
+    assert made.prices[Component.SECOND] == GraduatedPrice(
+        (Tier(Decimal(2), 1_000, 5), Tier(Decimal(1), 1_000)), 60
+    )
+    assert made.request == UnitPrice(Decimal(1), 1_000, 9)
+    assert made.by_pool == made.by_word
 
 
 @pytest.mark.parametrize(
@@ -88,6 +134,10 @@ FAULTS = [
     ("rates[0].input.tiers[0].up_to: 0 is not above 0, where the tier begins", "input: {tiers: [{up_to: 0, price: 1}, {price: 2}]}"),
     ("rates[0].total: one price for all tokens leaves nothing for output to price", "total: 1, output: 2"),
     ("rates[0].total: one price for all tokens leaves nothing for cached_input to price", "cached_input: 2, total: 1"),
+    ("rates[0].total: one price for all tokens leaves nothing for audio_output to price", "second: 2, audio_output: 2, total: 1"),
+    ("rates[0].second.allowance: '1h' is not a number of seconds; write for example 1000000", "second: {price: 1, allowance: 1h}"),
+    ("rates[0].request.tiers[0].up_to: 'x' is not a number of requests; write for example 1000000", "request: {tiers: [{up_to: x, price: 1}, {price: 1}]}"),
+    ("rates[0].seconds: unknown key; did you mean second?", "seconds: 1"),
 ]  # fmt: skip
 
 
@@ -95,4 +145,18 @@ FAULTS = [
 def test_what_is_wrong_is_said_with_its_path(fault: str, prices: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         entry(prices)
+    assert str(refused.value) == fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ("rates[0].per: say how many tokens a price is for: 1, 1000 or 1000000", "{model: a, second: 1, input: 2}"),
+        ("rates[0].per: a price is for 1, 1000 or 1000000 tokens or units, got '60'", "{model: a, per: 60, second: 1}"),
+        ("rates[0]: no price; give for example input and output, or say output: free", "{model: a, per: 1}"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_the_number_that_a_price_is_for_is_said(fault: str, text: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        model_rates(load(text), "rates[0]", None)
     assert str(refused.value) == fault

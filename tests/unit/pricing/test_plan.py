@@ -1,16 +1,20 @@
+import hashlib
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 import msgspec
 import pytest
 
 from billing.errors import InvalidInput
+from billing.pricing.parse import parse
 from billing.pricing.plan import Content, ModelRates, Plan, Version, check_rates, resolve
 from billing.pricing.unit import UnitPrice
 from billing.tokens.components import Component
 from tests.invoice_kit import at
 
-UNCACHED, CACHED, WRITE, ANSWER, REASONING = Component
+EXAMPLES = Path(__file__).parents[3] / "examples/plans"
+UNCACHED, CACHED, WRITE, ANSWER, REASONING, *_ = Component
 
 
 def entry(model: str, **prices: str) -> ModelRates:
@@ -63,9 +67,10 @@ def test_only_an_absent_rate_leaves_usage_unrated() -> None:
 BLENDED = ModelRates("golden", {}, UnitPrice(Decimal(9), 1))
 
 
-def test_total_prices_every_component() -> None:
+def test_total_prices_all_tokens_of_prompts_and_answers_and_nothing_beside_them() -> None:
     for component in Component:
-        assert found([*RATES, BLENDED], "golden", component) == ("golden", "total", "9")
+        expected = ("golden", "total", "9") if component.is_served else None
+        assert found([*RATES, BLENDED], "golden", component) == expected
 
 
 def test_what_a_model_s_own_entry_prices_wins_over_the_total_of_all() -> None:
@@ -146,3 +151,63 @@ def test_a_content_stored_before_there_were_tiers_and_fees_reads_and_hashes_as_e
     content = msgspec.json.decode(stored, type=Content)
     assert content == Content("list", (entry("*", uncached_input="2"),))
     assert msgspec.json.encode(content, order="sorted") == stored
+
+
+@pytest.mark.parametrize(
+    ("component", "expected"),
+    [
+        pytest.param(Component.AUDIO_INPUT, "1", id="audio in is input"),
+        pytest.param(Component.VIDEO_INPUT, "1", id="video in is input"),
+        pytest.param(Component.IMAGE_INPUT, "7", id="images in have a price of their own"),
+        pytest.param(Component.AUDIO_OUTPUT, "2", id="audio out is output, not reasoning"),
+        pytest.param(Component.IMAGE_OUTPUT, "2", id="images out are output"),
+        pytest.param(Component.TRAINING, None, id="what is trained on is neither"),
+        pytest.param(Component.SECOND, None, id="a unit is neither"),
+        pytest.param(Component.SEARCH, "8", id="a unit has the price of its own word"),
+    ],
+)
+def test_kinds_of_tokens_fall_back_and_units_do_not(component: Component, expected: str | None) -> None:
+    rates = [entry("*", uncached_input="1", answer_output="2", reasoning="3", image_input="7", search="8")]
+    priced = found(rates, "golden", component)
+    assert (priced and priced[2]) == expected
+
+
+def request_entry(model: str, price: int) -> ModelRates:
+    return ModelRates(model, {}, request=UnitPrice(Decimal(price), 1))
+
+
+def test_a_request_has_the_price_of_the_most_specific_entry_that_has_one() -> None:
+    rates = [request_entry("*", 1), request_entry("llama-*", 2), entry("llama-3", uncached_input="4")]
+    prices = [resolve(rates, model, "request") for model in ("mistral", "llama-3")]
+    assert [(each.pattern, each.priced_as, each.price) for each in prices if each] == [
+        ("*", "request", UnitPrice(Decimal(1), 1)),
+        ("llama-*", "request", UnitPrice(Decimal(2), 1)),
+    ]
+    assert resolve(rates[2:], "llama-3", "request") is None
+
+
+def test_two_prices_of_a_request_must_not_tie() -> None:
+    with pytest.raises(InvalidInput, match="equally specific and both price request"):
+        check_rates([request_entry("a*", 1), request_entry("*b", 1)], "rates")
+
+
+@pytest.mark.parametrize(
+    ("name", "hashes"),
+    [
+        ("demo", ["43be68e4a72f7d6a75789fb1fec2e49ce260868d843e739d83fd6f959577123a"]),
+        ("graduated", ["1cd1ca71742b09c42620b29a9512a8bb16b56d62ce731a9fff8c42ab48a44e5d"]),
+        (
+            "open-models",
+            [
+                "67fd9748918ed2496cd4a763f697cb17bfc0695a4323d5a521d05acc5a0d6b79",
+                "9c7d21475cac8c305fcfadb579397e6e210ebed8a564eb26fbc6460e483cfb43",
+            ],
+        ),
+    ],
+)
+def test_versions_have_the_bytes_that_they_had_before_there_were_units(name: str, hashes: list[str]) -> None:
+    wanted = parse((EXAMPLES / f"{name}.yaml").read_text("utf-8"))
+    encode = msgspec.json.Encoder(order="sorted").encode
+    assert [hashlib.sha256(encode(each.content)).hexdigest() for each in wanted.versions] == hashes
+    stored = [msgspec.to_builtins(each.content) for each in wanted.versions]
+    assert [msgspec.convert(each, Content) for each in stored] == [each.content for each in wanted.versions]

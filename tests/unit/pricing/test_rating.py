@@ -12,7 +12,7 @@ from billing.pricing.unit import UnitPrice
 from billing.tokens.components import Component
 from tests.invoice_kit import at
 
-UNCACHED, CACHED, WRITE, ANSWER, REASONING = Component
+UNCACHED, CACHED, WRITE, ANSWER, REASONING, *_ = Component
 JANUARY, FEBRUARY, MARCH = at("2026-01-01T00:00:00Z"), at("2026-02-01T00:00:00Z"), at("2026-03-01T00:00:00Z")
 
 
@@ -224,8 +224,8 @@ def test_pools_go_on_from_where_they_are_said_to_stand() -> None:
 def test_total_is_one_line_a_model() -> None:
     content = Content("", (ModelRates("*", {}, UnitPrice(Decimal("0.5"), 1)),))
     terms = [Term(JANUARY, None, Plan(UUID(int=1), "blended", "USD", 0, (Version(JANUARY, content, 1),)))]
-    usage = [Usage(JANUARY, "a", each, 10) for each in Component]
-    assert shown(rate(usage, terms)) == [(1, "a", "total", 50, "-", "25.0")]
+    usage = [Usage(JANUARY, "a", each, 10) for each in Component if each.is_served]
+    assert shown(rate(usage, terms)) == [(1, "a", "total", 100, "-", "50.0")]
 
 
 def test_an_estimate_that_lacks_a_part_is_none() -> None:
@@ -237,3 +237,77 @@ def test_an_estimate_that_lacks_a_part_is_none() -> None:
     usage = [Usage(JANUARY, "b", UNCACHED, 10), Usage(FEBRUARY, "b", UNCACHED, 10)]
     assert [each.at_risk for each in rate(usage, [Term(JANUARY, None, plan)]).unrated] == [None]
     assert [each.at_risk for each in rate(usage[1:], [Term(JANUARY, None, plan)]).unrated] == [Decimal(10)]
+
+
+def terms_of(*rates: str) -> list[Term]:
+    text = f"plan: units\ncurrency: USD\nversions: [{{effective: 2026-01-01T00:00:00Z, per: 1000, rates: [{', '.join(rates)}]}}]"
+    [version] = parse(text).versions
+    stored = Version(version.effective_us, version.content, 1)
+    return [Term(JANUARY, None, Plan(UUID(int=1), "units", "USD", 0, (stored,)))]
+
+
+def test_kinds_without_a_price_of_their_own_climb_the_tiers_of_the_whole() -> None:
+    terms = terms_of('{model: "*", input: {allowance: 5, tiers: [{up_to: 10, price: 2}, {price: 1}]}}')
+    usage = [Usage(JANUARY, "a", UNCACHED, 10), Usage(JANUARY, "a", Component.AUDIO_INPUT, 20)]
+    found = rate(usage, terms)
+    assert shown(found) == [
+        (1, "a", "uncached_input", 5, "included", "0"),
+        (1, "a", "uncached_input", 5, "tier 0", "0.010"),
+        (1, "a", "audio_input", 5, "tier 0", "0.010"),
+        (1, "a", "audio_input", 15, "tier 1", "0.015"),
+    ]
+    assert found.positions == {Pool("units", "*", "input"): 30}
+
+
+def test_units_have_tiers_and_an_allowance_of_their_own() -> None:
+    terms = terms_of(
+        "{model: a, second: {allowance: 60, tiers: [{up_to: 100, price: 2}, {price: 1}]}, image: 0.04}"
+    )
+    usage = [
+        Usage(JANUARY, "a", Component.SECOND, 100),
+        Usage(FEBRUARY, "a", Component.SECOND, 70),
+        Usage(JANUARY, "a", Component.IMAGE, 3),
+    ]
+    assert shown(rate(usage, terms)) == [
+        (1, "a", "image", 3, "-", "0.12"),
+        (1, "a", "second", 60, "included", "0"),
+        (1, "a", "second", 100, "tier 0", "200"),
+        (1, "a", "second", 10, "tier 1", "10"),
+    ]
+
+
+def test_requests_cost_something_only_where_a_plan_says_so_and_are_never_unrated() -> None:
+    usage = [Usage(JANUARY, model, "request", 7) for model in ("a", "b")]
+    assert shown(rate(usage, terms_of("{model: a, request: 0.50}"))) == [(1, "a", "request", 7, "-", "3.5")]
+    for nobody in ([], [DEMO], terms_of("{model: b, request: {price: 1, allowance: 10}}")):
+        assert rate(usage[:1], nobody) == Rating((), (), {}, {})
+
+
+def test_a_unit_without_a_rate_is_unrated_and_at_risk_only_if_the_version_prices_it() -> None:
+    terms = terms_of("{model: a, input: 1, second: 2}")
+    usage = [
+        Usage(JANUARY, "b", Component.SECOND, 5, ("complete", "")),
+        Usage(JANUARY, "b", Component.IMAGE, 3, ("complete", "")),
+        Usage(JANUARY, "b", Component.TRAINING, 4, ("complete", "")),
+    ]
+    found = rate(usage, terms)
+    assert found.unrated == (
+        Unrated("b", Component.TRAINING, 4, Unpriced.NO_RATE),
+        Unrated("b", Component.IMAGE, 3, Unpriced.NO_RATE),
+        Unrated("b", Component.SECOND, 5, Unpriced.NO_RATE, Decimal(10)),
+    )
+    # Tokens and units are counted apart.
+    units = {Component.IMAGE: 3, Component.SECOND: 5}
+    assert found.shares == {("complete", ""): Share(Decimal(0), 4, units)}
+
+
+def test_lines_stand_with_tokens_first_and_requests_last() -> None:
+    terms = terms_of('{model: "*", total: 1, training: 1, second: 1, request: 1}')
+    words = [Component.SECOND, "request", Component.TRAINING, ANSWER, Component.AUDIO_OUTPUT]
+    found = rate([Usage(JANUARY, "a", word, 10) for word in words], terms)
+    assert [(line.component, line.quantity) for line in found.lines] == [
+        ("total", 20),
+        ("training", 10),
+        ("second", 10),
+        ("request", 10),
+    ]

@@ -106,6 +106,10 @@ def test_every_kind_of_difference_is_named() -> None:
         (content("answer_output: 1", "billable: {truncated: {reported: bill}},"), "billable truncated reported absent → bill"),
     ):  # fmt: skip
         assert differences(plain, other) == [expected]
+    assert differences(content("total: 1, second: 1"), content("total: 1, request: 2")) == [
+        "a request absent → 2 per 1",
+        "a second 1 per 1 → absent",
+    ]
     assert differences(content("total: 1"), content("total: 2")) == ["a total 1 per 1 → 2 per 1"]
     together = content("output: {price: 1, allowance: 5}")
     apart = content("answer_output: {price: 1, allowance: 5}, reasoning: {price: 1, allowance: 5}")

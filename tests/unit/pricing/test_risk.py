@@ -13,6 +13,7 @@ DEAR = ModelRates("b", {Component.UNCACHED_INPUT: UnitPrice(Decimal(1), 1, allow
 TIERS = ModelRates(
     "c", {Component.CACHED_INPUT: GraduatedPrice((Tier(Decimal(3), 1, 5), Tier(Decimal(4), 1)))}
 )
+SECONDS = ModelRates("e", {Component.SECOND: UnitPrice(Decimal(2), 1)})
 TOTAL = ModelRates("d", {}, UnitPrice(Decimal(7), 1))
 
 
@@ -24,6 +25,9 @@ TOTAL = ModelRates("d", {}, UnitPrice(Decimal(7), 1))
         pytest.param([CHEAP, TIERS], Component.CACHED_INPUT, "400", id="the dearest tier"),
         pytest.param([DEAR, TOTAL], Component.REASONING, "700", id="a price of all tokens is one of each"),
         pytest.param([CHEAP, DEAR], Component.REASONING, None, id="nobody can say"),
+        pytest.param([CHEAP, DEAR], Component.VIDEO_INPUT, "100", id="a kind is what it falls back to"),
+        pytest.param([CHEAP, TOTAL], Component.SECOND, None, id="a price of tokens is none of a unit"),
+        pytest.param([SECONDS, TOTAL], Component.SECOND, "200", id="a unit at its own price"),
     ],
 )  # fmt: skip
 def test_what_100_tokens_might_have_cost(

@@ -20,10 +20,10 @@ from billing.pricing import tree
         (lambda: tree.line("  ", "a"), "a: empty"),
         (lambda: tree.line("x" * 201, "a"), "a: expected at most 200 printable characters on one line"),
         (lambda: tree.line("x\ny", "a"), "a: expected at most 200 printable characters on one line"),
-        (lambda: tree.tokens("1e6", "a"), "a: '1e6' is not a number of tokens; write for example 1000000"),
-        (lambda: tree.tokens("-1", "a"), "a: '-1' is not a number of tokens; write for example 1000000"),
-        (lambda: tree.tokens("٣", "a"), "a: '٣' is not a number of tokens; write for example 1000000"),
-        (lambda: tree.tokens("9" * 16, "a"), "a: '9999999999999999' is not a number of tokens; write for example 1000000"),
+        (lambda: tree.whole("1e6", "a", "tokens"), "a: '1e6' is not a number of tokens; write for example 1000000"),
+        (lambda: tree.whole("-1", "a", "tokens"), "a: '-1' is not a number of tokens; write for example 1000000"),
+        (lambda: tree.whole("٣", "a", "tokens"), "a: '٣' is not a number of tokens; write for example 1000000"),
+        (lambda: tree.whole("9" * 16, "a", "tokens"), "a: '9999999999999999' is not a number of tokens; write for example 1000000"),
     ],
 )  # fmt: skip
 def test_what_is_not_as_it_must_be_is_said_with_its_path(read: Callable[[], object], fault: str) -> None:
@@ -37,7 +37,7 @@ def test_what_is_as_it_must_be_is_read() -> None:
     assert tree.needed({"one": "1"}, "one", "") == "1"
     assert tree.items(["1"], "a", 1) == ["1"]
     assert tree.line(" x ", "a") == "x"
-    assert tree.tokens("0012", "a") == 12
-    assert tree.tokens("1000000000000000", "a") == tree.WHOLE_MAX
+    assert tree.whole("0012", "a", "tokens") == 12
+    assert tree.whole("1000000000000000", "a", "tokens") == tree.WHOLE_MAX
     assert tree.choices((1, 2, 3)) == "1, 2 or 3"
     assert tree.below("", "a") == "a"

@@ -3,7 +3,8 @@
 import pytest
 
 from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
-from billing.tokens.usage import Count, Provenance, TokenUsage
+from billing.tokens.tags import Tags
+from billing.tokens.usage import UNKNOWN, Count, Provenance, TokenUsage
 
 
 class Counted(StreamMeter):
@@ -68,7 +69,13 @@ def test_a_stream_that_said_nothing_has_no_times() -> None:
 def test_the_least_that_a_meter_does() -> None:
     assert Counted(1).strip(b"as it is") == b"as it is"
     assert repr(Counted(3)) == "<Counted running output=3 reported (usage)>"
+    stream = Counted(1)
+    stream.watch_reasoning(keeps=True, tags=None)
+    stream.forget()
+    assert (stream.reasoning_text(), stream.reasoning_estimate()) == (None, UNKNOWN)
     whole = Whole()
+    whole.split_reasoning(Tags("<think>", "</think>"))
+    assert whole.reasoning_estimate() == UNKNOWN
     whole.heard([(b"x-prompt-tokens", b"5")])
     assert (whole.stripped(b"body"), whole.reasoning_text()) == (b"body", None)
     assert repr(whole) == "<Whole unknown>"

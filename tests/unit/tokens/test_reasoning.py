@@ -63,3 +63,13 @@ def test_seen_tells_whether_reasoning_text_came() -> None:
     counter.see(2, reasoning=True)
     assert counter.seen
     assert repr(counter) == "<ReasoningCounter before=1 last=2 counter=2>"
+
+
+def test_what_began_inside_is_counted_from_the_first_token() -> None:
+    counter = ReasoningCounter()
+    for tokens in (1, 2, 3):
+        counter.see(tokens, reasoning=False)
+    counter.reclaim()
+    counter.see(4, reasoning=False)
+    counter.reclaim()
+    assert counter.count().value == 3

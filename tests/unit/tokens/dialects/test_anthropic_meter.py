@@ -7,13 +7,13 @@ import pytest
 
 from billing.tokens.dialects.anthropic_meter import (
     OTHER_MODELS_MAX,
-    REASONING_CHARACTERS_MAX,
     CountTokensReplyMeter,
     MessageReplyMeter,
     MessageStreamMeter,
 )
 from billing.tokens.engines import GENERIC, OLLAMA, OPENAI, SGLANG, VLLM, Engine
 from billing.tokens.meter import Edit
+from billing.tokens.reasoning_text import CHARACTERS_MAX
 from billing.tokens.usage import UNKNOWN, Count, Part, Provenance, TokenUsage
 
 
@@ -45,7 +45,8 @@ STOP = event("message_stop")
 
 
 def seen(*events: bytes, engine: Engine = GENERIC, keeps_reasoning: bool = False) -> MessageStreamMeter:
-    meter = MessageStreamMeter(engine, keeps_reasoning=keeps_reasoning)
+    meter = MessageStreamMeter(engine)
+    meter.watch_reasoning(keeps=keeps_reasoning, tags=None)
     for instant, data in enumerate(events):
         assert meter.see(data, instant) is Edit.KEEP
     return meter
@@ -312,7 +313,7 @@ def test_reasoning_text_of_a_stream_is_kept_only_where_that_is_wanted() -> None:
 
 
 def test_reasoning_text_that_is_too_long_is_not_kept() -> None:
-    half = thinks("r" * (REASONING_CHARACTERS_MAX // 2))
+    half = thinks("r" * (CHARACTERS_MAX // 2))
     assert seen(half, half, keeps_reasoning=True).reasoning_text() is not None
     assert seen(half, half, thinks(), keeps_reasoning=True).reasoning_text() is None
     assert seen(half, half, thinks(), half, keeps_reasoning=True).reasoning_text() is None
