@@ -93,9 +93,10 @@ class Closes:
             self._observe(self._labels(model, backend_id), entries)
         used = [components(entry.usage) for entry in closes]
         for component in Component:
-            tokens = sum(map(attrgetter(component.value), used))
-            if tokens:
-                telemetry.TOKENS.labels(component.value).inc(tokens)
+            quantity = sum(map(attrgetter(component.value), used))
+            if quantity:
+                counter = telemetry.TOKENS if component.is_tokens else telemetry.UNITS
+                counter.labels(component.value).inc(quantity)
 
     def _labels(self, model: str, backend_id: UUID | None) -> tuple[str, str]:
         """The names of a model and a backend; ``other`` for both once there are too many."""

@@ -85,6 +85,12 @@ LIMIT_DECISIONS = Counter(
 TOKENS = Counter(
     "billing_tokens_total", "Tokens of ended requests by priced component.", ["component"], registry=None
 )
+UNITS = Counter(
+    "billing_units_total",
+    "Images, seconds, characters and searches of ended requests.",
+    ["unit"],
+    registry=None,
+)
 TIME_TO_FIRST_TOKEN = BatchHistogram(
     "billing_time_to_first_token_seconds",
     "From a request's arrival to the first generated token, of streams.",

@@ -22,7 +22,6 @@ from billing.money import Rounding
 from billing.pricing.charge import ChargeKind
 from billing.pricing.graduated import GraduatedPrice, Tier
 from billing.pricing.measure import REQUEST, WORDS, Word
-from billing.pricing.parse import parse
 from billing.pricing.parse_rates import _expand, _pools
 from billing.pricing.pattern import can_match_the_same, matches
 from billing.pricing.plan import SHORTHANDS, TOTAL, Content, ModelRates, Plan, Version, check_rates, resolve
@@ -399,19 +398,3 @@ def test_i6_a_minimum_is_reached_and_not_passed(made: list[RollupRow], priced_by
     lacking = max(Fraction(0), due - Fraction(found.billed.amount))
     assert sum(map(Fraction, true_up)) == lacking
     assert len(true_up) == (lacking > 0)
-
-
-@relaxed
-@given(st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("latin-1")))
-def test_any_text_is_a_plan_or_refused(text: str) -> None:
-    for attempt in (text, f"plan: a\ncurrency: USD\nversions: {text}"):
-        assert len(refusal(attempt)) < 1_000
-
-
-def refusal(text: str) -> str:
-    """Why a text is no plan; empty when it is one. Any other error is a defect."""
-    try:
-        parse(text)
-    except InvalidInput as refused:
-        return str(refused)
-    return ""

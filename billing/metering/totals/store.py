@@ -44,7 +44,8 @@ FROM usage_record WHERE id >= :since GROUP BY backend_id ORDER BY backend_id
 """)
 
 _RECORDED = text("""
-SELECT coalesce(sum(coalesce(input, 0) + coalesce(output, 0)), 0)::bigint FROM usage_record
+SELECT coalesce(sum(coalesce(input, 0) + coalesce(output, 0) + coalesce((parts -> 'training' ->> 0)::bigint, 0)), 0)::bigint
+FROM usage_record
 WHERE tenant_id = :tenant_id AND id >= :starts AND id < :ends
 """)
 
