@@ -7,7 +7,7 @@ import click
 from billing import money
 from billing.cli import output, quantity
 from billing.cli.context import Context
-from billing.invoicing.trace import Cost, Trace
+from billing.invoicing.trace import Cost, Trace, operation_of, spans_of
 from billing.pricing.billable import Disposition
 from billing.pricing.measure import unit_of
 
@@ -58,7 +58,7 @@ def _facts(found: Trace) -> list[tuple[str, str]]:
         ("Tags", ", ".join(f"{name}={value}" for name, value in sorted(record.tags.items()))),
         (
             "Asked for",
-            f"{record.model} · {record.operation}{', streamed' if record.stream else ''} · {record.service_tier}",
+            f"{record.model} · {operation_of(record)}{', streamed' if record.stream else ''} · {record.service_tier}",
         ),
         ("Answered by", answered if record.backend_id else record.engine),
         ("Engine's name", named),
@@ -77,16 +77,8 @@ def _status(found: Trace) -> str:
 
 
 def _times(found: Trace) -> str:
-    record = found.record
-    spans = (
-        ("first token after", record.ttft_us),
-        ("each further token", record.itl_us),
-        ("in all", record.duration_us),
-    )
-    return (
-        " · ".join(f"{name} {milliseconds(span_us)}" for name, span_us in spans if span_us is not None)
-        or "not known"
-    )
+    known = [f"{name} {milliseconds(span_us)}" for name, span_us in spans_of(found.record)]
+    return " · ".join(known) or "not known"
 
 
 def milliseconds(span_us: int) -> str:

@@ -8,7 +8,7 @@ import msgspec
 from billing import money
 from billing.dashboard import format as written
 from billing.dashboard.view import Figure, Tag, figure, outcome_tag
-from billing.invoicing.trace import Cost, Trace
+from billing.invoicing.trace import Cost, Trace, operation_of, spans_of
 from billing.pricing.billable import Disposition
 from billing.pricing.measure import TOKENS, one_of, unit_of
 
@@ -84,7 +84,7 @@ def _facts(found: Trace) -> tuple[tuple[str, str], ...]:
         ("Key", f"{parties.key_prefix}… ({parties.key_name})" if parties.key_prefix else record.key_id),
         ("End user", record.end_user),
         ("Tags", ", ".join(f"{name}={text}" for name, text in sorted(record.tags.items()))),
-        ("Asked for", f"{record.model} · {record.operation}{streamed} · {record.service_tier}"),
+        ("Asked for", f"{record.model} · {operation_of(record)}{streamed} · {record.service_tier}"),
         ("Answered by", answered if record.backend_id else record.engine),
         ("Engine's name", record.response_model if record.response_model != record.model else None),
         ("Response id", record.response_id),
@@ -102,13 +102,7 @@ def _status(found: Trace) -> str:
 
 
 def _times(found: Trace) -> str:
-    record = found.record
-    spans = (
-        ("first token after", record.ttft_us),
-        ("each further token", record.itl_us),
-        ("in all", record.duration_us),
-    )
-    known = [f"{name} {written.span(span_us)}" for name, span_us in spans if span_us is not None]
+    known = [f"{name} {written.span(span_us)}" for name, span_us in spans_of(found.record)]
     return " · ".join(known) or "not known"
 
 

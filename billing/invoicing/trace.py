@@ -9,6 +9,7 @@ import msgspec
 from billing import money
 from billing.ids import instant_of
 from billing.invoicing.quantities import used
+from billing.metering.event import DIALECT
 from billing.metering.stored import StoredCount, StoredRecord
 from billing.pricing.billable import Disposition, disposition
 from billing.pricing.measure import REQUEST, Word, unit_of
@@ -144,6 +145,26 @@ def _cost(
 def _next(price: Price, position: int) -> Piece:
     """What the token after a position costs."""
     return next(iter(pieces(price, position, 1)))
+
+
+def operation_of(record: StoredRecord) -> str:
+    """What was asked for, and in whose words where they are not OpenAI's."""
+    return (
+        record.operation if record.dialect == DIALECT else f"{record.operation} in {record.dialect}'s dialect"
+    )
+
+
+def spans_of(record: StoredRecord) -> list[tuple[str, int]]:
+    """The known times of a request, in microseconds: those since its arrival, and those between its tokens."""
+    named = (
+        ("sent to the engine after", record.overhead_us),
+        ("first token after", record.ttft_us),
+        ("first of the answer after", None if record.ttfa_us == record.ttft_us else record.ttfa_us),
+        ("each further token", record.itl_us),
+        ("longest pause", record.gap_max_us),
+        ("in all", record.duration_us),
+    )
+    return [(name, span_us) for name, span_us in named if span_us is not None]
 
 
 def _counts(record: StoredRecord) -> tuple[tuple[str, StoredCount], ...]:

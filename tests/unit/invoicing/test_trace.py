@@ -4,7 +4,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from billing.invoicing.trace import Cost, Parties, Trace, trace
+from billing.invoicing.trace import Cost, Parties, Trace, operation_of, spans_of, trace
 from billing.metering.stored import StoredCount, StoredRecord
 from billing.pricing.billable import Disposition
 from billing.pricing.graduated import GraduatedPrice, Tier
@@ -179,3 +179,23 @@ def test_a_unit_without_a_rate_is_shown_unrated_and_the_request_without_a_price_
 
 def test_a_request_whose_units_are_known_to_be_none_costs_nothing() -> None:
     assert traced(with_parts(stored(UNKNOWN, UNKNOWN), image=known(0))).amount == Decimal(0)
+
+
+def test_a_request_says_its_times_and_in_whose_words_it_asked() -> None:
+    record = msgspec.structs.replace(
+        stored(UNKNOWN, UNKNOWN),
+        overhead_us=400,
+        ttft_us=90_000,
+        ttfa_us=150_000,
+        itl_us=11_000,
+        gap_max_us=None,
+        duration_us=1_000_000,
+    )
+    assert spans_of(record) == [
+        ("sent to the engine after", 400), ("first token after", 90_000), ("first of the answer after", 150_000),
+        ("each further token", 11_000), ("in all", 1_000_000),
+    ]  # fmt: skip
+    at_once = msgspec.structs.replace(record, ttfa_us=90_000)
+    assert "first of the answer after" not in dict(spans_of(at_once))
+    assert operation_of(record) == "chat"
+    assert operation_of(msgspec.structs.replace(record, dialect="ollama")) == "chat in ollama's dialect"
