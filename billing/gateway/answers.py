@@ -18,6 +18,7 @@ from billing.gateway.ports import Client, Headers, Reply, Tokenizer
 from billing.gateway.problems import answer, in_stream
 from billing.gateway.problems import reply_headers as dialect_headers
 from billing.gateway.relay import Gathering, Relay, relay_of
+from billing.gateway.telling import TellingRelay, telling_relay
 from billing.gateway.thinking import Thinking
 from billing.gateway.work import Work
 from billing.settings import GatewaySettings
@@ -118,13 +119,13 @@ class Answers:
         elif streams and work.assembler is not None:
             await self._assemble(work, client, reply, work.assembler)
         elif streams and (call.stream or call.framing is Framing.BINARY):
-            await self._stream(work, client, reply, relay_of(call.framing, work.meter))
+            await self._stream(work, client, reply, _relay_of(work))
         else:
             await self._whole(work, client, reply)
 
     async def _stream(self, work: Work, client: Client, reply: Reply, relay: Relay) -> None:
         """Relay a stream piece by piece. At its end: close record, then the terminal bytes, then the rest of the reply."""
-        await client.head(reply.status, self._head_of(work, reply))
+        await client.head(reply.status, self._stream_head_of(work, reply))
         fault = None
         progressed_us = 0
         try:
@@ -146,7 +147,7 @@ class Answers:
             await client.chunk(rest)
         ending = await self._stream_ending(work, relay.meter, reply.status, outcome, fault)
         fault = await self._books.close(work, ending) or fault
-        await client.end(in_stream(work.call.dialect, fault, work.request.id) if fault else relay.terminal)
+        await client.end(_last(work, relay, ending, fault))
         await self._drain(reply)
 
     async def _assemble(self, work: Work, client: Client, reply: Reply, assembler: Assembler) -> None:
@@ -219,6 +220,8 @@ class Answers:
         headers = self._head_of(work, reply)
         if work.assembler is not None and reply.status < STATUS_REFUSED_MIN:
             headers = [pair for pair in headers if pair[0] != b"content-type"] + JSON_HEADERS
+        if ending.outcome is Outcome.COMPLETE and (cost := work.cost(ending.usage)) is not None:
+            headers += cost.headers()
         await client.head(ending.status, [*headers, (b"content-length", str(len(body)).encode())])
         await client.end(body)
 
@@ -283,10 +286,34 @@ class Answers:
     def _head_of(self, work: Work, reply: Reply) -> Headers:
         return [*reply_headers(reply.headers, str(work.request.id)), *self._limit_headers(work)]
 
+    def _stream_head_of(self, work: Work, reply: Reply) -> Headers:
+        """Bytes without events hold no cost, but what they cost is known beforehand, if at all."""
+        head = self._head_of(work, reply)
+        if work.terms is None or work.call.framing is not Framing.BINARY:
+            return head
+        cost = work.cost(with_units(TokenUsage(), work.call.units()))
+        return head if cost is None else head + cost.headers()
+
     def _limit_headers(self, work: Work) -> Headers:
         """What is left of the limits, as the caller's dialect says it."""
         limits = [] if work.permit is None else work.permit.headers
         return dialect_headers(work.call.dialect, limits, work.request.id, self._clock())
+
+
+def _relay_of(work: Work) -> Relay:
+    framing = work.call.framing
+    if work.terms is None or framing is Framing.BINARY:
+        return relay_of(framing, work.meter)
+    return telling_relay(framing, work.meter, work.call.dialect)
+
+
+def _last(work: Work, relay: Relay, ending: Ending, fault: BillingError | None) -> bytes:
+    """What ends a stream for its client: an error, or the terminal bytes, with the cost where that is wanted."""
+    told = relay if isinstance(relay, TellingRelay) else None
+    if fault is not None:
+        return (told.held if told else b"") + in_stream(work.call.dialect, fault, work.request.id)
+    cost = work.cost(ending.usage) if told else None
+    return told.told(cost.document()) if told and cost else relay.terminal
 
 
 def _too_large(bytes_max: int) -> UpstreamBroken:

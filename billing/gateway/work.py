@@ -4,6 +4,7 @@ import msgspec
 
 from billing.directory.caller import Caller, Model, Target
 from billing.errors import InvalidInput
+from billing.gateway.cost import ASKED_BY, Cost, cost_of, is_asked
 from billing.gateway.forward import Destination, destination
 from billing.gateway.label import label
 from billing.gateway.ports import Directory, Request
@@ -12,6 +13,7 @@ from billing.gateway.routing import choose
 from billing.limits.admission import Permit
 from billing.limits.limit import Limit
 from billing.metering.event import Opened
+from billing.pricing.term import Term
 from billing.tokens import estimate
 from billing.tokens.assembler import Assembler
 from billing.tokens.call import JSON, Asked, Call
@@ -22,6 +24,7 @@ from billing.tokens.fixed import UnstreamedMeter
 from billing.tokens.meter import StreamMeter
 from billing.tokens.operation import Framing
 from billing.tokens.tags import Tags
+from billing.tokens.usage import TokenUsage
 
 IDENTITY = b"identity"
 UNPROBED = Probes()
@@ -57,6 +60,8 @@ class Work(msgspec.Struct, frozen=True):
     """What marks reasoning in the model's answers, where its engine does not take it out."""
     vocabulary: str | None = None
     """What counts the model's text where its engine cannot."""
+    terms: tuple[Term, ...] | None = None
+    """What prices the request, where its client wants to be told what it costs."""
 
     def __repr__(self) -> str:
         return f"<Work {self.request!r} {self.meter!r}>"
@@ -69,6 +74,10 @@ class Work(msgspec.Struct, frozen=True):
     def drains(self) -> bool:
         """Whether the reply is let finish, and counted, though its client has left."""
         return not self.call.stream and self.assembler is None and self.target.backend.on_hang_up == DRAIN
+
+    def cost(self, usage: TokenUsage) -> Cost | None:
+        """What the request costs with such usage; None where its client does not want to be told."""
+        return None if self.terms is None else cost_of(usage, self.terms, self.model, self.request.at_us)
 
     def plainer(self, probes: Probes) -> "Work":
         """The same for an engine that refused what was added to the request."""
@@ -113,6 +122,9 @@ def decide(
     call = route.parse(
         Asked(route.operation, request.path, request.body, request.headers.get(b"content-type", JSON))
     )
+    terms = None
+    if is_asked(request.headers.get(ASKED_BY)):
+        call, terms = call.telling_usage(), directory.terms(caller.tenant_id)
     model = directory.model(call.model) if call.model else _only_model(directory, call)
     target = choose(_serving(directory, model, call), request.id, model.name)
     engine = probes.engine_at(target.backend, engine_of(target.backend.engine))
@@ -137,6 +149,7 @@ def decide(
         counts_reasoning=keeps,
         tags=tags,
         vocabulary=model.tokenizer,
+        terms=terms,
     )
 
 

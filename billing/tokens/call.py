@@ -5,7 +5,7 @@ which knows how its engine is asked and how its reply is read.
 """
 
 from abc import ABCMeta, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -76,6 +76,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, metaclass=CallMeta):
     @abstractmethod
     def reply_meter(self, engine: Engine, body: bytes) -> ReplyMeter:
         """What reads the whole reply."""
+
+    def telling_usage(self) -> Self:
+        """The same call of a client that wants a stream's usage told, however it says so; most dialects tell it always."""
+        return self
 
     def check(self, engine: Engine) -> None:
         """Raises ``InvalidInput`` for a request whose reply this engine does not count whole."""

@@ -28,6 +28,7 @@ from billing.limits.limit import Meter, OnFailure
 from billing.limits.service import LimitService
 from billing.metering.service import UsageService
 from billing.metering.stored import StoredRecord
+from billing.pricing.service import PricingService
 from billing.tenants import api_key
 from billing.tenants.service import TenantService
 
@@ -157,6 +158,13 @@ class Rig:
         async with self.database() as database:
             limits = LimitService(database, now_us, new_id)
             await limits.set("acme", meter, amount, key=prefix, on_failure=on_failure)
+        await asyncio.sleep(DIRECTORY_LAG_S)
+
+    async def price(self, plan: str) -> None:
+        """A plan of the tenant from the start of this month, known to every gateway."""
+        async with self.database() as database:
+            pricing = PricingService(database, now_us, new_id)
+            await pricing.subscribe(self.tenant_id, (await pricing.apply(plan)).plan)
         await asyncio.sleep(DIRECTORY_LAG_S)
 
     def stop(self) -> None:

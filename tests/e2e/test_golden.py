@@ -9,8 +9,11 @@ import httpx2
 import pytest
 
 from billing.app.demo_check import count_of, settled
+from billing.fleet.model import ReasoningTags
+from billing.fleet.service import FleetService
 from billing.infra.golden.model import GOLDEN, SLOW, model_path
 from billing.infra.golden.runner import LlamaServer
+from billing.infra.system import new_id, now_us
 from billing.metering.stored import StoredRecord
 from billing.tokens.prometheus import parse_counters
 from tests.e2e.rig import output_of, running
@@ -24,6 +27,13 @@ INPUT_TOKENS = 41
 OUTPUT_TOKENS = 53
 REASONING_TOKENS = 20
 HANG_UPS = 6
+REASONING_APART = """
+plan: apart
+currency: USD
+versions:
+  - {effective: 2026-01-01T00:00:00Z, per: 1000, rates: [{model: "*", input: "0.50", output: "1.50", reasoning: "1.00"}]}
+"""
+"""Only such a plan has the reasoning of whole replies counted; that of streams is counted by the engine's counter."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +71,7 @@ def counts(record: StoredRecord) -> tuple[int | None, int | None, int | None]:
 
 async def test_every_way_of_asking_is_counted_alike(golden: LlamaServer, tmp_path: Path) -> None:
     async with running(tmp_path / "data", {"golden": ("llama.cpp", golden.url)}) as rig:
+        await rig.price(REASONING_APART)
         async with rig.client() as client:
             for temperature in (0, 2):
                 plain = await client.post("/v1/chat/completions", json=chat(temperature=temperature))
@@ -84,6 +95,23 @@ async def test_every_way_of_asking_is_counted_alike(golden: LlamaServer, tmp_pat
     assert all(record.ttft_us and record.ttft_us < (record.duration_us or 0) for record in streamed)
     # A stream that comes in one read has all its tokens at one instant: the mean between two is 0 then.
     assert all(record.itl_us is not None for record in streamed)
+
+
+async def test_reasoning_between_raw_tags_is_split_off(golden: LlamaServer, tmp_path: Path) -> None:
+    raw = {"reasoning_format": "none"}
+    async with running(tmp_path / "data", {"golden": ("llama.cpp", golden.url)}) as rig:
+        async with rig.database() as database:
+            tags = ReasoningTags("<think>", "</think>")
+            await FleetService(database, now_us, new_id).change_model("golden", reasoning_tags=tags)
+        await rig.price(REASONING_APART)
+        async with rig.client() as client:
+            whole = (await client.post("/v1/chat/completions", json=chat(**raw))).json()
+            assert "<think>" in whole["choices"][0]["message"]["content"]
+            assert "</think>" in "".join(await events(client, chat(stream=True, **raw)))
+        records = await rig.records(2)
+    assert {counts(record)[:2] for record in records} == {(INPUT_TOKENS, OUTPUT_TOKENS)}
+    reasoning = {record.stream: (record.reasoning.value, record.reasoning.provenance) for record in records}
+    assert reasoning == {True: (REASONING_TOKENS, "running"), False: (REASONING_TOKENS, "counted")}
 
 
 async def test_a_client_that_asks_for_timings_sees_what_the_engine_sends(

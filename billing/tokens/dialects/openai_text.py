@@ -1,6 +1,8 @@
 """OpenAI's dialect of text: chat completions, completions and embeddings (openai-openapi ``openapi.yaml``; protocols.md §5)."""
 
-from typing import Any
+from typing import Any, Self
+
+import msgspec
 
 from billing.errors import InvalidInput
 from billing.tokens.call import Asked, Call
@@ -71,6 +73,10 @@ class TextCall(Call, frozen=True, kw_only=True):
                 "count them in a whole reply; send stream: true, or one request for each",
                 "logprobs",
             )
+
+    def telling_usage(self) -> Self:
+        """The same call of a client that wants a stream's usage told."""
+        return msgspec.structs.replace(self, wish=msgspec.structs.replace(self.wish, usage=True))
 
     def choices_at(self, engine: Engine) -> int:
         """How many choices an engine makes of each prompt; raises ``InvalidInput`` where that is no whole number."""
