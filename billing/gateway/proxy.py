@@ -13,7 +13,7 @@ import msgspec
 from billing.clock import Clock
 from billing.directory.caller import Caller
 from billing.errors import BillingError, Unavailable
-from billing.gateway.answers import Answers, send_whole
+from billing.gateway.answers import STATUS_REFUSED_MIN, Answers, send_whole
 from billing.gateway.books import Books
 from billing.gateway.catalog import catalog
 from billing.gateway.ending import Ending
@@ -30,7 +30,7 @@ from billing.gateway.ports import (
     Tokenizer,
     Upstream,
 )
-from billing.gateway.probing import STATUS_REFUSED, Probes
+from billing.gateway.probing import STATUS_REFUSED, Probes, is_about_ours
 from billing.gateway.routes import CatalogRoute, dialect_of, route
 from billing.gateway.work import Work, decide
 from billing.settings import GatewaySettings, LimitsSettings
@@ -155,22 +155,24 @@ class Proxy:
     async def _exchange(self, work: Work, client: Client) -> None:
         """Ask the engine and relay its answer; an engine of unknown kind may have to be asked a second time."""
         self._books.sent(work)
-        asked: Work | None = work
-        while asked is not None:
-            asked = await self._ask(asked, client)
+        again = await self._ask(work, client)
+        if again is not None:
+            await self._ask(again, client, is_again=True)
 
-    async def _ask(self, work: Work, client: Client) -> Work | None:
-        """Ask once. What to ask in its place, when the engine refused what was added; then nothing is left to add."""
+    async def _ask(self, work: Work, client: Client, *, is_again: bool = False) -> Work | None:
+        """Ask once. What to ask in its place, when the engine refused what was added to the request."""
         try:
             reply = await self._send(work, client)
         except Unavailable as fault:
             await self._answers.give_up(work, client, fault, Outcome.UPSTREAM_ERROR)
             return None
         try:
-            if work.engine.probed and reply.status == STATUS_REFUSED:
+            if is_again and reply.status < STATUS_REFUSED_MIN:
+                self._probes.remember(work.target.backend)
+            elif work.engine.probed and reply.status == STATUS_REFUSED and not is_again:
                 reply = held = await self._answers.hold(reply)
-                if self._probes.learns(work.target.backend, work.engine, held.body):
-                    return work.plainer(self._probes)
+                if is_about_ours(work.engine, work.request.body, work.body, held.body):
+                    return work.plainer()
             await self._answers.relay(work, client, reply)
         finally:
             client.on_gone(None)

@@ -8,7 +8,7 @@ from billing.gateway.cost import ASKED_BY, Cost, cost_of, is_asked
 from billing.gateway.forward import Destination, destination
 from billing.gateway.label import label
 from billing.gateway.ports import Directory, Request
-from billing.gateway.probing import Probes
+from billing.gateway.probing import Probes, plain
 from billing.gateway.routing import choose
 from billing.limits.admission import Permit
 from billing.limits.limit import Limit
@@ -21,12 +21,14 @@ from billing.tokens.dialects.routes import Route
 from billing.tokens.engines import Engine
 from billing.tokens.engines import engine as engine_of
 from billing.tokens.fixed import UnstreamedMeter
+from billing.tokens.members import check_spelling, members_of
 from billing.tokens.meter import StreamMeter
 from billing.tokens.operation import Framing
 from billing.tokens.tags import Tags
 from billing.tokens.usage import TokenUsage
 
 IDENTITY = b"identity"
+FORM = b"multipart/"
 UNPROBED = Probes()
 """Nothing is known to be refused."""
 UNSTREAMED = UnstreamedMeter()
@@ -79,9 +81,9 @@ class Work(msgspec.Struct, frozen=True):
         """What the request costs with such usage; None where its client does not want to be told."""
         return None if self.terms is None else cost_of(usage, self.terms, self.model, self.request.at_us)
 
-    def plainer(self, probes: Probes) -> "Work":
+    def plainer(self) -> "Work":
         """The same for an engine that refused what was added to the request."""
-        engine = probes.engine_at(self.target.backend, self.engine)
+        engine = plain(self.engine)
         call, stream = self.call, self.call.stream or self.assembler is not None
         return msgspec.structs.replace(
             self,
@@ -128,6 +130,8 @@ def decide(
     model = directory.model(call.model) if call.model else _only_model(directory, call)
     target = choose(_serving(directory, model, call), request.id, model.name)
     engine = probes.engine_at(target.backend, engine_of(target.backend.engine))
+    if engine.folds_names and not call.content_type.startswith(FORM):
+        check_spelling(members_of(call.body))
     call.check(engine)
     always = target.backend.on_hang_up == STREAM_AND_ASSEMBLE
     assembler = None if call.stream else call.assembler(engine, always=always)

@@ -81,6 +81,8 @@ class Engine(msgspec.Struct, frozen=True):
     """It refuses request fields that it does not know: none may be added that is not in its schema."""
     probed: bool = False
     """Nobody knows what it accepts: what was added is left out for good once it refuses that."""
+    folds_names: bool = False
+    """Whether it may read a request's members whatever their case, as programs in Go do."""
     continuous_usage: bool = False
     """Whether ``usage`` stands on every chunk of a stream once ``stream_options`` asked for it."""
     timings: bool = False
@@ -106,7 +108,7 @@ class Engine(msgspec.Struct, frozen=True):
     tokenize: Tokenize | None = None
     """Where text can be counted, for counts that no reply holds."""
     members_removed: frozenset[str] = frozenset()
-    """Request fields that would take the counts out of a reply."""
+    """Request fields that would take the counts out of a reply, or decide for all callers what a server keeps loaded."""
     health_path: str = "/health"
     counters: Counters | None = None
 
@@ -251,6 +253,8 @@ OLLAMA = Engine(
     name="ollama",
     title="Ollama",
     serves=_OPENAI_TEXT | _RESPONSES | _MESSAGES | _OLLAMA,
+    folds_names=True,
+    members_removed=frozenset({"keep_alive"}),
     reasoning=Says.DOUBTFUL_ZERO,
     cached=Says.DOUBTFUL_ZERO,
     start_input_estimated=True,
@@ -290,6 +294,7 @@ GENERIC = Engine(
     name="generic",
     title="an OpenAI-compatible server",
     serves=_OPENAI_TEXT | _RESPONSES | _MESSAGES | _COUNT_TOKENS | _RANKING | _SPEECH_TO_TEXT | _SPEECH | _IMAGES,
+    folds_names=True,
     probed=True,
     reasoning=Says.DOUBTFUL_ZERO,
 )  # fmt: skip

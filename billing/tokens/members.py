@@ -42,6 +42,40 @@ def members_of(body: bytes) -> Members:
     return members
 
 
+READ_HERE = frozenset({
+    "model", "name", "stream", "stream_options", "include_usage", "continuous_usage_stats", "n", "best_of", "prompt", "messages",
+    "input", "system", "tools", "options", "num_predict", "max_tokens", "max_completion_tokens", "max_output_tokens",
+})  # fmt: skip
+"""Members that decide what is metered."""
+_NESTED = ("stream_options", "options")
+
+
+def check_spelling(members: Members) -> None:
+    """Raises ``InvalidInput`` for another spelling of a member that is read here.
+
+    For engines that read names whatever their case, as Go's do: of two that differ in case they take the last, so that
+    one would be metered and the other obeyed.
+    """
+    for name in members:
+        folded = name.casefold()
+        if folded in READ_HERE and name != folded:
+            raise InvalidInput(f"write {folded} in lower case", folded)
+    for name in _NESTED:
+        if name in members:
+            _check_spelling_within(members, name)
+
+
+def _check_spelling_within(members: Members, name: str) -> None:
+    try:
+        inner = _members(members[name])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    for each in inner:
+        folded = each.casefold()
+        if folded in READ_HERE and each != folded:
+            raise InvalidInput(f"write {name}.{folded} in lower case", name)
+
+
 def with_members(members: Members, changes: dict[str, Any]) -> bytes:
     """The body of the same members with some of them written anew; None takes a member out."""
     changed = members | {

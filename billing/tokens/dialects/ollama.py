@@ -5,7 +5,6 @@ Its counts are part of every reply, so nothing is asked for besides. A request s
 
 from typing import Any
 
-from billing.errors import InvalidInput
 from billing.tokens.call import Asked, Call
 from billing.tokens.dialects.ollama_meter import (
     EmbeddedReplyMeter,
@@ -14,13 +13,21 @@ from billing.tokens.dialects.ollama_meter import (
     OllamaStreamMeter,
 )
 from billing.tokens.engines import Engine
-from billing.tokens.members import Members, an_object, flag, members_of, model_of, text_of, with_members
+from billing.tokens.members import (
+    Members,
+    an_object,
+    check_spelling,
+    flag,
+    members_of,
+    model_of,
+    text_of,
+    with_members,
+)
 from billing.tokens.meter import ReplyMeter
 from billing.tokens.operation import Dialect, Framing, Operation
 from billing.tokens.usage import COUNT_MAX, Count, Provenance, TokenUsage
 
 _TEXT = frozenset({Operation.CHAT, Operation.GENERATE})
-_READ_HERE = frozenset({"model", "name", "stream", "options"})
 _NO_OUTPUT = Count(0, Provenance.REPORTED, "embeddings generate nothing")
 _NO_TOKENS = Count(0, Provenance.REPORTED, "a model is described, not asked")
 _KNOWN = {
@@ -39,13 +46,14 @@ class OllamaCall(Call, frozen=True, kw_only=True):
         """The most output tokens that the call may use; embeddings and descriptions have none."""
         return super().output_bound(unsaid) if self.operation in _TEXT else 0
 
-    def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:  # noqa: ARG002 - nothing is asked for
+    def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:
         """The body to send: as it came unless the model has another name there, or a stream is wanted for a whole reply."""
         changes: dict[str, Any] = (
             {} if backend_model == self.model else {"model": backend_model, "name": None}
         )
         if stream and not self.stream:
             changes["stream"] = True
+        changes.update(dict.fromkeys(engine.members_removed & self.members.keys()))
         return with_members(self.members, changes) if changes else self.body
 
     def stream_meter(self, engine: Engine) -> OllamaStreamMeter:  # noqa: ARG002 - every engine of this dialect reports alike
@@ -67,7 +75,7 @@ class OllamaCall(Call, frozen=True, kw_only=True):
 def parse(asked: Asked) -> OllamaCall:
     """The call of a request body; raises ``InvalidInput`` that names the member and says what to write."""
     members = members_of(asked.body)
-    _check_names(members)
+    check_spelling(members)
     return OllamaCall(
         operation=asked.operation,
         dialect=Dialect.OLLAMA,
@@ -80,14 +88,6 @@ def parse(asked: Asked) -> OllamaCall:
         output_max=_output_max(an_object(members, "options").get("num_predict")),
         members=members,
     )
-
-
-def _check_names(members: Members) -> None:
-    """Go reads a member whatever its case, and of two that differ in case the last: they would hide the model asked for."""
-    for name in members:
-        folded = name.casefold()
-        if folded in _READ_HERE and name != folded:
-            raise InvalidInput(f"write {folded} in lower case", folded)
 
 
 def _model(operation: Operation, members: Members) -> str:

@@ -62,14 +62,39 @@ async def test_a_refusal_that_breaks_off_ends_as_one_record() -> None:
     assert world.client.status == 502
 
 
-@pytest.mark.parametrize("engine", [GENERIC, OPENAI], ids=lambda engine: engine.name)
-def test_only_engines_of_unknown_kind_are_learned_about(engine: object) -> None:
+POISON = [
+    (
+        b'{"model":"tiny","messages":[],"stream":false,"stream_options":{"include_usage":true}}',
+        b"stream_options needs stream",
+    ),
+    (b'{"model":"tiny","messages":[{"role":"include_usage"}],"stream":true}', b"unknown role include_usage"),
+]
+"""Requests of a caller who would like the counting to end, and what an engine says to them."""
+
+
+@pytest.mark.parametrize(("asked", "message"), POISON, ids=["his own option", "his own text"])
+async def test_what_a_caller_could_have_written_teaches_nothing(asked: bytes, message: bytes) -> None:
+    world = World(refusal(message), FakeReply(SAID, DONE), engine="generic")
+    await world.serve(asked)
+    assert world.client.status == 400
+    await world.serve(STREAM)
+    assert "stream_options" in sent(world)[-1]
+    assert len(sent(world)) == 2
+
+
+async def test_a_second_refusal_teaches_nothing_either() -> None:
+    world = World(refusal(), refusal(b"no such model"), FakeReply(SAID, DONE), engine="generic")
+    await world.serve(STREAM)
+    await world.serve(STREAM)
+    assert ["stream_options" in body for body in sent(world)] == [True, False, True]
+
+
+def test_a_backend_that_was_changed_is_tried_again() -> None:
     probes = Probes()
     [backend] = snapshot("generic").everything().backends
-    learned = probes.learns(backend, engine, b"unknown field stream_options")  # type: ignore[arg-type]  # an engine
-    assert learned is (engine is GENERIC)
-    plain = probes.engine_at(backend, GENERIC)
-    assert (plain.stream_options == {}) is learned
-    assert probes.learns(backend, plain, b"unknown field stream_options") is not learned
+    assert probes.engine_at(backend, GENERIC) is GENERIC
+    probes.remember(backend)
+    assert probes.engine_at(backend, GENERIC).stream_options == {}
+    assert probes.engine_at(backend, OPENAI) is OPENAI
     changed = msgspec.structs.replace(backend, version=backend.version + 1)
     assert probes.engine_at(changed, GENERIC) is GENERIC

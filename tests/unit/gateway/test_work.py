@@ -45,3 +45,11 @@ def test_the_open_entry() -> None:
 def test_what_cannot_be_served_is_refused(members: dict[str, object], fault: type[Exception]) -> None:
     with pytest.raises(fault):
         decide(directory(), request(**members), CALLER, CHAT)
+
+
+@pytest.mark.parametrize("engine", ["ollama", "generic"])
+def test_an_engine_that_folds_names_is_sent_one_spelling_only(engine: str) -> None:
+    folding = FakeDirectory({KEY: CALLER}, snapshot(engine), ())
+    with pytest.raises(InvalidInput, match="write stream in lower case"):
+        decide(folding, request(Stream=True), CALLER, CHAT)
+    assert decide(directory(), request(Stream=True), CALLER, CHAT).call.stream is False

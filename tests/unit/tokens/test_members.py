@@ -8,6 +8,7 @@ from billing.tokens.members import (
     END_USER_LENGTH_MAX,
     MEMBERS_MAX,
     an_object,
+    check_spelling,
     count_of,
     end_user_of,
     flag,
@@ -118,3 +119,31 @@ def test_a_kind_is_shown_and_no_text() -> None:
     assert shown(msgspec.Raw(b'"secret"')) == "a string"
     assert shown(msgspec.Raw(b"12345")) == "12345"
     assert start(msgspec.Raw(b"[1,2]"), 1) == b"["
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"model":"cheap","MODEL":"dear"}', "write model in lower case"),
+        (b'{"model":"m","Stream":true}', "write stream in lower case"),
+        (
+            b'{"model":"m","\xc5\xbftream":true}',
+            "write stream in lower case",
+        ),  # a long s, which Go folds to s
+        (b'{"model":"m","STREAM_OPTIONS":{"include_usage":false}}', "write stream_options in lower case"),
+        (
+            b'{"model":"m","stream_options":{"Include_Usage":false}}',
+            r"write stream_options\.include_usage in lower case",
+        ),
+        (b'{"model":"m","options":{"Num_Predict":-1}}', r"write options\.num_predict in lower case"),
+    ],
+)
+def test_another_spelling_of_what_is_metered_is_refused(body: bytes, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        check_spelling(members_of(body))
+
+
+def test_other_names_may_be_written_as_they_like() -> None:
+    check_spelling(
+        members_of(b'{"model":"m","topK":3,"stream_options":null,"options":{"Seed":1},"X":{"Model":1}}')
+    )

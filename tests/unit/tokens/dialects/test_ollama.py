@@ -88,13 +88,18 @@ def test_show_names_its_model_in_an_older_word_too(body: bytes) -> None:
 
 
 def test_nothing_is_asked_for_and_other_members_pass_byte_for_byte() -> None:
-    body = b'{ "model":"tiny", "messages":[{"role":"user","content":"x","images":["aGk="]}], "keep_alive":"5m", "options":{"temperature":1e-1} }'
+    body = b'{ "model":"tiny", "messages":[{"role":"user","content":"x","images":["aGk="]}], "think":true, "options":{"temperature":1e-1} }'
     made = parsed(CHAT, body)
     assert made.upstream_body(OLLAMA, "tiny", stream=True) == body
     assert made.upstream_body(OLLAMA, "weights:7b", stream=True) == (
-        b'{"model":"weights:7b","messages":[{"role":"user","content":"x","images":["aGk="]}],"keep_alive":"5m","options":{"temperature":1e-1}}'
+        b'{"model":"weights:7b","messages":[{"role":"user","content":"x","images":["aGk="]}],"think":true,"options":{"temperature":1e-1}}'
     )
     assert made.upstream_path("weights:7b") == CHAT
+
+
+def test_no_caller_decides_for_all_what_stays_loaded() -> None:
+    sent = call(keep_alive=0).upstream_body(OLLAMA, "tiny", stream=True)
+    assert "keep_alive" not in msgspec.json.decode(sent)
 
 
 def test_a_stream_can_be_asked_for_where_the_client_wants_a_whole_reply() -> None:
