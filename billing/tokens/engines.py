@@ -239,6 +239,7 @@ TGI = Engine(
     name="tgi",
     title="TGI",
     serves=_OPENAI_TEXT | _TGI,
+    choices_names=(),  # it makes one choice, whatever `n` says
     prompts=Merge.PER_PROMPT,
     tokenize=Tokenize("/tokenize", "inputs"),
     counters=Counters(

@@ -154,11 +154,17 @@ def count_of(members: Members, name: str) -> int | None:
 
 
 def output_max(members: Members, *names: str) -> int | None:
-    """The most output tokens that a client names; engines differ in which of several names they obey, so the largest."""
+    """The most output tokens that a client names; engines differ in which of several names they obey, so the largest.
+
+    None where it names none, or where one of the names says something that is no number of tokens.
+    """
     largest = None
     for name in names:
         if name in members:
             tokens = count_of(members, name)
+            if tokens is None and start(members[name], 1) != b"n":
+                # -1 is endless to llama.cpp, whatever another name says.
+                return None
             if tokens is not None and (largest is None or tokens > largest):
                 largest = tokens
     return largest

@@ -5,7 +5,8 @@ import msgspec
 from billing.tokens.engines import Merge
 from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Provenance, TokenUsage
 
-CHOICES_TRACKED_MAX = 128
+CHOICES_TRACKED_MAX = 2048
+"""Choices of all prompts of one request; more are refused, because nobody could count them at a hang-up."""
 
 
 def filled(usage: TokenUsage, other: TokenUsage | None) -> TokenUsage:
@@ -55,13 +56,15 @@ def without_cached(usage: TokenUsage) -> TokenUsage:
 class Several:
     """The counts of several choices and prompts in one stream, each under its index, as one usage."""
 
-    __slots__ = ("_by_index", "_choices", "_merge", "_prompts")
+    __slots__ = ("_by_index", "_choices", "_in_turn", "_merge", "_prompts")
 
     def __init__(self, merge: Merge, choices: int, prompts: int) -> None:
         self._merge = merge
         self._choices = choices
         self._prompts = prompts
         self._by_index: dict[int, TokenUsage] = {}
+        self._in_turn = False
+        """Whether they stand in the order of their coming: which prompt each is of is not known then."""
 
     def __repr__(self) -> str:
         return f"<Several {self._merge} {len(self._by_index)} of {self._choices * self._prompts}>"
@@ -73,6 +76,7 @@ class Several:
 
     def add(self, usage: TokenUsage) -> None:
         """The final counts of one more choice or prompt, whichever it is."""
+        self._in_turn = True
         self.see(len(self._by_index), usage)
 
     @property
@@ -86,7 +90,7 @@ class Several:
         return not self._by_index
 
     def usage(self) -> TokenUsage:
-        """Outputs and reasoning added up. The input is counted once for each prompt, and known when all prompts have said theirs."""
+        """Outputs and reasoning added up; the input once for each prompt that has begun."""
         if not self._by_index or self._choices * self._prompts > CHOICES_TRACKED_MAX:
             return TokenUsage(
                 input=self._input("input") if self._prompts == 1 and self._by_index else UNKNOWN
@@ -102,6 +106,8 @@ class Several:
     def _input(self, name: str) -> Count:
         if self._prompts == 1:
             return _first([getattr(usage, name) for usage in self._by_index.values()])
+        if not self._in_turn:
+            return self._input_begun(name)
         if self._merge is not Merge.PER_PROMPT or not self.whole:
             return UNKNOWN
         if self._choices > 1:
@@ -110,6 +116,22 @@ class Several:
             value = None if total.value is None or name != "input" else total.value // self._choices
             return UNKNOWN if value is None else Count(value, total.provenance, total.method)
         return self._sum(name, self._by_index.values())
+
+    def _input_begun(self, name: str) -> Count:
+        """The input of the prompts whose answers have begun: what an engine that was hung up on had taken in."""
+        if name != "input" and self._merge is not Merge.PER_PROMPT:
+            # Of several prompts such an engine tells the last one's cached tokens only (protocols.md §2).
+            return UNKNOWN
+        by_prompt: dict[int, Count] = {}
+        for index, usage in self._by_index.items():
+            count: Count = getattr(usage, name)
+            if count.value is not None:
+                by_prompt.setdefault(index // self._choices, count)
+        total = added(list(by_prompt.values()), len({index // self._choices for index in self._by_index}))
+        begun = len(by_prompt)
+        if total.value is None or begun == self._prompts:
+            return total
+        return Count(total.value, total.provenance, f"{total.method}, of {begun} of {self._prompts} prompts")
 
     @staticmethod
     def _sum(name: str, usages: "object") -> Count:

@@ -13,28 +13,46 @@ _END = b"\n"
 
 
 class NdjsonFramer:
-    """Cuts a byte stream into raw lines, each with its line end; what is left over waits in ``tail``."""
+    """Cuts a byte stream into raw lines, each with its line end; what is left over waits for the next read.
 
-    __slots__ = ("overflowed", "tail")
+    However reads cut a long line, each byte of it is searched and copied a bounded number of times.
+    """
+
+    __slots__ = ("_held", "overflowed")
 
     def __init__(self) -> None:
-        self.tail = b""
+        self._held = bytearray()
+        """The beginning of a line. It grows in its place: joined anew at each read it would take quadratic time."""
         self.overflowed = False
 
     def __repr__(self) -> str:
-        return f"<NdjsonFramer tail={len(self.tail)} B{' overflowed' if self.overflowed else ''}>"
+        return f"<NdjsonFramer tail={self.held_bytes} B{' overflowed' if self.overflowed else ''}>"
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes wait for the rest of their line."""
+        return len(self._held)
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The lines that this piece completes; of a line above ``LINE_BYTES_MAX`` its parts, as :class:`Unframed`."""
         if self.overflowed:
             return self._skip(piece)
-        lines = (self.tail + piece if self.tail else piece).split(_END)
-        self.tail = lines.pop()
+        lines = piece.split(_END)
+        rest = lines.pop()
         lines = [line + _END for line in lines]
-        if len(self.tail) > LINE_BYTES_MAX:
-            self.overflowed = True
-            lines.append(Unframed(self.rest()))
+        if lines and self._held:
+            lines[0] = self.rest() + lines[0]
+        if rest:
+            self._held += rest
+            lines += self._too_long()
         return lines
+
+    def _too_long(self) -> list[bytes]:
+        """All that is known of a line that is too long; nothing of another."""
+        if len(self._held) <= LINE_BYTES_MAX:
+            return []
+        self.overflowed = True
+        return [Unframed(self.rest())]
 
     def _skip(self, piece: bytes) -> list[bytes]:
         """Pass on what belongs to the long line; after its end frame again."""
@@ -45,6 +63,7 @@ class NdjsonFramer:
         return [Unframed(piece[:end]), *self.feed(piece[end:])]
 
     def rest(self) -> bytes:
-        """What came after the last line end; the tail is empty afterwards."""
-        rest, self.tail = self.tail, b""
+        """What came after the last line end; nothing is held afterwards."""
+        rest = bytes(self._held)
+        self._held.clear()
         return rest

@@ -27,30 +27,60 @@ class Unframed(bytes):
 
 
 class SseFramer:
-    """Cuts a byte stream into raw events, each with its blank line; what is left over waits in ``tail``."""
+    """Cuts a byte stream into raw events, each with its blank line; what is left over waits for the next read.
 
-    __slots__ = ("_passed", "overflowed", "tail")
+    However reads cut a large event, each byte of it is searched and copied a bounded number of times.
+    """
+
+    __slots__ = ("_held", "_passed", "overflowed")
 
     def __init__(self) -> None:
-        self.tail = b""
+        self._held = bytearray()
+        """The beginning of an event. It grows in its place: joined anew at each read it would take quadratic time."""
         self.overflowed = False
         self._passed = b""
 
     def __repr__(self) -> str:
-        return f"<SseFramer tail={len(self.tail)} B{' overflowed' if self.overflowed else ''}>"
+        return f"<SseFramer tail={self.held_bytes} B{' overflowed' if self.overflowed else ''}>"
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes wait for the rest of their event."""
+        return len(self._held)
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The events that this piece completes; of an event above ``EVENT_BYTES_MAX`` its parts, as :class:`Unframed`."""
         if self.overflowed:
             return self._skip(piece)
-        buffer = self.tail + piece if self.tail else piece
-        events = _split(buffer) if b"\r" in buffer else _split_lf(buffer)
-        self.tail = events.pop()
-        if len(self.tail) > EVENT_BYTES_MAX:
-            self.overflowed = True
-            self._passed = self.tail[1 - _BLANK_LINE_BYTES_MAX :]
-            events.append(Unframed(self.rest()))
+        if self._held:
+            return self._go_on(piece)
+        events = _split(piece) if b"\r" in piece else _split_lf(piece)
+        if rest := events.pop():
+            self._held += rest
+            events += self._too_long()
         return events
+
+    def _go_on(self, piece: bytes) -> list[bytes]:
+        """Complete the event that began in earlier reads: its blank line ends in this one, and may begin before it."""
+        held = self._held
+        known = len(held)
+        held += piece
+        end = _end_of_first(held, max(0, known + 1 - _BLANK_LINE_BYTES_MAX))
+        if not end:
+            return self._too_long()
+        del held[end:]
+        events = [self.rest()]
+        if end < known + len(piece):
+            events += self.feed(piece[end - known :])
+        return events
+
+    def _too_long(self) -> list[bytes]:
+        """All that is known of an event that is too long; nothing of another."""
+        if len(self._held) <= EVENT_BYTES_MAX:
+            return []
+        self.overflowed = True
+        self._passed = bytes(self._held[1 - _BLANK_LINE_BYTES_MAX :])
+        return [Unframed(self.rest())]
 
     def _skip(self, piece: bytes) -> list[bytes]:
         """Pass on what belongs to the long event; after its blank line frame again."""
@@ -64,8 +94,9 @@ class SseFramer:
         return [Unframed(buffer[known : blank.end()]), *self.feed(buffer[blank.end() :])]
 
     def rest(self) -> bytes:
-        """What came after the last blank line; the tail is empty afterwards."""
-        rest, self.tail = self.tail, b""
+        """What came after the last blank line; nothing is held afterwards."""
+        rest = bytes(self._held)
+        self._held.clear()
         return rest
 
 
@@ -95,6 +126,15 @@ def with_data(event: bytes, data: bytes) -> bytes:
     lines = _LINE.split(event.removeprefix(_BYTE_ORDER_MARK))
     kept = [line for line in lines if line and line.partition(b":")[0] != b"data"]
     return mark + b"\n".join([*kept, b"data: " + data]) + b"\n\n"
+
+
+def _end_of_first(buffer: bytearray, start: int) -> int:
+    """Where the first blank line from ``start`` on ends; 0 when there is none. The end of the buffer may be half of one."""
+    if buffer.find(b"\r", start) < 0:
+        found = buffer.find(b"\n\n", start)
+        return found + 2 if found >= 0 else 0
+    blank = _BLANK_LINE.search(buffer, start, len(buffer) - buffer.endswith(b"\r"))
+    return blank.end() if blank else 0
 
 
 def _split_lf(buffer: bytes) -> list[bytes]:

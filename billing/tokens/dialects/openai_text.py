@@ -28,6 +28,7 @@ from billing.tokens.merging import CHOICES_TRACKED_MAX
 from billing.tokens.operation import Dialect, Operation
 
 CHOICES_MAX = 128
+_PROMPT_STARTS = {b'"', b"[", b"{"}
 _SUBJECT = {Operation.CHAT: "messages", Operation.COMPLETIONS: "prompt", Operation.EMBEDDINGS: "input"}
 _NAMES_OF_N = ("n", "n_cmpl", "best_of")
 """llama.cpp takes ``n_cmpl`` before ``n`` (measured on 0c1e57098); older servers have ``best_of``."""
@@ -48,8 +49,19 @@ class TextCall(Call, frozen=True, kw_only=True):
 
     def check(self, engine: Engine) -> None:
         """Raises ``InvalidInput`` for a request whose reply the engine does not count whole."""
-        if engine.several_counted_whole or self.operation is Operation.EMBEDDINGS:
+        if self.operation is Operation.EMBEDDINGS:
             return
+        several = self.choices_at(engine) * self.prompts
+        if several > CHOICES_TRACKED_MAX:
+            raise InvalidInput(
+                f"prompt asks for {several} choices, more than {CHOICES_TRACKED_MAX} at once for {self.model}",
+                "prompt",
+            )
+        if not engine.several_counted_whole:
+            self._check_several(engine, several)
+
+    def _check_several(self, engine: Engine, several: int) -> None:
+        """The same for an engine whose whole reply does not count several choices or prompts."""
         for name in _NAMES_OF_N:
             named = whole_number(self.members, name)
             if named is None or named == 1:
@@ -61,12 +73,6 @@ class TextCall(Call, frozen=True, kw_only=True):
                 raise InvalidInput(f"{name} must be 1 to {CHOICES_MAX}, got {named}", name)
         if self.prompts > 1 and engine.choices is Merge.UNKNOWN:
             raise InvalidInput(f"prompt must be one prompt for {self.model}: {_uncounted(engine)}", "prompt")
-        several = self.choices_at(engine) * self.prompts
-        if several > CHOICES_TRACKED_MAX:
-            raise InvalidInput(
-                f"prompt asks for {several} choices, more than {CHOICES_TRACKED_MAX} at once for {self.model}",
-                "prompt",
-            )
         if several > 1 and not self.stream and not self._assembles(engine):
             raise InvalidInput(
                 f"logprobs of several choices must be streamed for {self.model}: its engine ({engine.title}) does not "
@@ -110,7 +116,8 @@ class TextCall(Call, frozen=True, kw_only=True):
             return 0
         each = unsaid if self.output_max is None else self.output_max
         choices = max(self.choices, output_max(self.members, *_NAMES_OF_N) or 1)
-        return each * choices * self.prompts
+        # Asked for none, llama.cpp makes one (measured on 0c1e57098).
+        return max(1, each) * choices * self.prompts
 
     def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:
         """The body to send: as it came where nothing must change, else with the model's name and the counts asked for."""
@@ -187,5 +194,9 @@ def _prompts(operation: Operation, members: Members) -> int:
     items = items_of(members, "prompt")
     if not items:
         raise InvalidInput("prompt is an empty array; write at least one prompt", "prompt")
+    if len(items) > CHOICES_TRACKED_MAX and start(items[0], 1) in _PROMPT_STARTS:
+        raise InvalidInput(
+            f"prompt is an array of {len(items)} prompts, more than {CHOICES_TRACKED_MAX}", "prompt"
+        )
     # A single number among texts makes one prompt of them all (measured on llama.cpp 0c1e57098).
-    return len(items) if all(start(item, 1) in {b'"', b"[", b"{"} for item in items) else 1
+    return len(items) if all(start(item, 1) in _PROMPT_STARTS for item in items) else 1

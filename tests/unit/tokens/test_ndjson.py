@@ -1,5 +1,7 @@
 """Lines of JSON are cut at line ends however reads fall, and their bytes give the stream back."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from billing.tokens.sse import Unframed
 
 LINES = [b'{"a":1}\n', b"\n", '{"b":"é漢🚀"}\n'.encode(), b'{"c":"a\\nb"}\r\n', b"no JSON\n"]
 STREAM = b"".join(LINES)
+SECONDS_MAX = 3.0
 
 
 def framed(*pieces: bytes) -> list[bytes]:
@@ -48,6 +51,22 @@ def test_what_follows_the_last_line_end_waits_and_is_given_back_once() -> None:
     assert repr(framer) == "<NdjsonFramer tail=1 B>"
     assert framer.rest() == b"{"
     assert framer.rest() == b""
+
+
+def test_a_large_line_in_small_reads_takes_time_by_its_size_and_not_by_its_square() -> None:
+    line = b"x" * (6 << 20) + b"\n"
+    begin = time.process_time()
+    assert framed(*(line[at : at + 256] for at in range(0, len(line), 256))) == [line]
+    assert time.process_time() - begin < SECONDS_MAX
+
+
+def test_what_waits_for_its_end_is_counted() -> None:
+    framer = NdjsonFramer()
+    for piece in (b"{}\n{", b'"a"', b""):
+        framer.feed(piece)
+    assert framer.held_bytes == 4
+    framer.feed(b":1}\n")
+    assert framer.held_bytes == 0
 
 
 def test_a_line_of_exactly_the_largest_size_is_still_framed() -> None:

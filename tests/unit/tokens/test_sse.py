@@ -1,6 +1,11 @@
 """Server-sent events are cut at blank lines however reads fall, and their bytes give the stream back."""
 
+import time
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from billing.tokens.sse import DONE, EVENT_BYTES_MAX, SseFramer, data_of, with_data
 
@@ -66,6 +71,40 @@ def test_what_follows_the_last_blank_line_waits_and_is_given_back_once() -> None
 
 def test_empty_pieces_change_nothing() -> None:
     assert framed(b"", STREAM[:9], b"", STREAM[9:], b"") == EVENTS
+
+
+@given(
+    stream=st.text(alphabet="\r\na", max_size=24).map(str.encode),
+    cuts=st.lists(st.integers(0, 24), max_size=8),
+)
+def test_any_line_ends_cut_anywhere_give_the_same_events(stream: bytes, cuts: list[int]) -> None:
+    places = [0, *sorted(cuts), len(stream)]
+    assert framed(*(stream[start:end] for start, end in pairwise(places))) == framed(stream)
+
+
+SECONDS_MAX = 3.0
+LARGE = {
+    "one long line": b"data: " + b"x" * (6 << 20) + b"\n\n",
+    "many lines": b"data: x\n" * (6 << 17) + b"\n",
+    "many lines that end in CR": b"a\r" * (3 << 20) + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("event", LARGE.values(), ids=LARGE)
+def test_a_large_event_in_small_reads_takes_time_by_its_size_and_not_by_its_square(event: bytes) -> None:
+    pieces = [event[at : at + 512] for at in range(0, len(event), 512)]
+    begin = time.process_time()
+    assert framed(*pieces) == [event]
+    assert time.process_time() - begin < SECONDS_MAX
+
+
+def test_what_waits_for_its_end_is_counted() -> None:
+    framer = SseFramer()
+    for piece in (b"data: 1\n\ndata", b": 2\r", b""):
+        framer.feed(piece)
+    assert framer.held_bytes == 8
+    framer.feed(b"\n\r\n")
+    assert framer.held_bytes == 0
 
 
 def test_an_event_of_exactly_the_largest_size_is_still_framed() -> None:

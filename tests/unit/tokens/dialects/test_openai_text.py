@@ -8,7 +8,7 @@ import pytest
 from billing.errors import InvalidInput
 from billing.tokens.dialects.openai_text import CHOICES_MAX, TextCall
 from billing.tokens.dialects.openai_text_meter import Wish
-from billing.tokens.engines import LLAMA_CPP, OLLAMA, VLLM
+from billing.tokens.engines import LLAMA_CPP, OLLAMA, TGI, VLLM
 from billing.tokens.members import END_USER_LENGTH_MAX, MEMBERS_MAX, MODEL_LENGTH_MAX
 from billing.tokens.operation import Operation
 from tests.call_kit import text_call
@@ -301,7 +301,9 @@ def test_a_user_with_a_control_character_is_refused(user: str) -> None:
         ({}, 1000),
         ({"max_tokens": 7}, 7),
         ({"max_completion_tokens": 7, "max_tokens": 9}, 9),
-        ({"n_predict": 0}, 0),
+        ({"n_predict": 0}, 1),
+        ({"max_tokens": 1, "n_predict": -1}, 1000),
+        ({"max_tokens": 1, "n_cmpl": 4}, 4),
         ({"max_tokens": 7, "n": 3}, 21),
         ({"max_tokens": None}, 1000),
         ({"max_tokens": -1}, 1000),
@@ -316,3 +318,17 @@ def test_the_output_that_a_call_may_use(members: dict[str, Any], bound: int) -> 
 def test_each_prompt_of_a_completion_may_use_it_and_embeddings_use_none() -> None:
     assert call(Operation.COMPLETIONS, prompt=["a", "b"], max_tokens=5).output_bound(1000) == 10
     assert call(Operation.EMBEDDINGS).output_bound(1000) == 0
+
+
+def test_more_prompts_than_can_be_told_apart_are_refused_before_they_are_looked_at() -> None:
+    with pytest.raises(InvalidInput, match="2049 prompts, more than 2048") as refusal:
+        call(Operation.COMPLETIONS, prompt=["x"] * 2_049)
+    assert refusal.value.param == "prompt"
+    with pytest.raises(InvalidInput, match="asks for 2050 choices"):
+        call(Operation.COMPLETIONS, prompt=["x"] * 1_025, n=2).check(VLLM)
+    assert call(Operation.COMPLETIONS, prompt=list(range(100_000))).prompts == 1
+
+
+def test_an_engine_that_makes_one_choice_whatever_is_asked_is_counted_so() -> None:
+    assert call(n=2).choices_at(TGI) == 1
+    call(n=2).check(TGI)

@@ -362,7 +362,7 @@ REFUSED = {
     "a name that llama.cpp does not know": (call(best_of=2), LLAMA_CPP, "best_of"),
     "a number that llama.cpp cuts to 2": (call(n_cmpl=2 - 2**32), LLAMA_CPP, "n_cmpl"),
     "no choice": (call(n_cmpl=0), LLAMA_CPP, "n_cmpl"),
-    "more choices than are told apart": (call(COMPLETIONS, prompt=["a"] * 65, n=2), LLAMA_CPP, "prompt"),
+    "more choices than are told apart": (call(COMPLETIONS, prompt=["a"] * 1_025, n=2), LLAMA_CPP, "prompt"),
     "log probabilities of several, whole": (call(n=2, logprobs=True), LLAMA_CPP, "logprobs"),
 }
 

@@ -180,10 +180,18 @@ def test_running_counts_of_several_choices_count_the_prompt_once_and_add_the_cho
     assert meter.usage().output == Count(9, Provenance.REPORTED, "usage.completion_tokens")
 
 
-def test_running_counts_of_several_prompts_do_not_know_the_input() -> None:
-    asked = call(Operation.COMPLETIONS, prompt=["a", "b"])
-    events = [event({"index": index, "text": "x"}, usage=used(4 + index, 3)) for index in (0, 1)]
-    assert values(metered(VLLM, asked, *events).usage())[0::2] == (None, 6)
+@pytest.mark.parametrize("choices", [1, 2])
+def test_running_counts_of_several_prompts_add_up_what_has_begun(choices: int) -> None:
+    """vLLM writes the prompt and the output of its own choice on each event (``completion/serving.py``)."""
+    asked = call(Operation.COMPLETIONS, prompt=["a", "b", "c"], n=choices)
+    events = [
+        event({"index": index, "text": "x"}, usage=used(4 + index // choices, 3))
+        for index in range(2 * choices)
+    ]
+    usage = metered(VLLM, asked, *events).usage()
+    assert values(usage)[0::2] == (4 + 5, 3 * 2 * choices)
+    assert "of 2 of 3 prompts" in usage.input.method
+    assert usage.cached_input == UNKNOWN
 
 
 @pytest.mark.parametrize("absurd", [-5, COUNT_MAX + 1, 10**30])
@@ -193,11 +201,11 @@ def test_an_absurd_count_of_one_of_several_choices_never_reaches_a_record(absurd
     assert output is None or 0 <= output <= COUNT_MAX
 
 
-def test_choices_beyond_what_is_tracked_make_the_running_output_unknown_and_not_too_small() -> None:
-    prompts = [str(number) for number in range(CHOICES_TRACKED_MAX + 1)]
+def test_choices_up_to_what_is_tracked_are_all_counted() -> None:
+    prompts = [str(number) for number in range(CHOICES_TRACKED_MAX)]
     events = [event({"index": index, "text": "x"}, usage=used(4, 3)) for index in range(len(prompts))]
-    output = metered(VLLM, call(Operation.COMPLETIONS, prompt=prompts), *events).usage().output.value
-    assert output in {None, 3 * len(prompts)}
+    usage = metered(VLLM, call(Operation.COMPLETIONS, prompt=prompts), *events).usage()
+    assert values(usage)[0::2] == (4 * len(prompts), 3 * len(prompts))
 
 
 def test_cached_tokens_of_several_prompts_are_the_last_prompts_only_and_not_taken() -> None:
