@@ -147,7 +147,11 @@ class Answers:
             await client.chunk(rest)
         ending = await self._stream_ending(work, relay.meter, reply.status, outcome, fault)
         fault = await self._books.close(work, ending) or fault
-        await client.end(_last(work, relay, ending, fault))
+        if fault is not None and work.call.framing is Framing.BINARY:
+            # No sentence of ours can be told from what the bytes mean.
+            client.abort()
+        else:
+            await client.end(_last(work, relay, ending, fault))
         await self._drain(reply)
 
     async def _assemble(self, work: Work, client: Client, reply: Reply, assembler: Assembler) -> None:

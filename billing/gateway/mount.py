@@ -89,6 +89,12 @@ class AsgiClient:
         """Send the last piece of the body and end the reply."""
         await self._write(data, more=False)
 
+    def abort(self) -> None:
+        """Close the connection without the body's proper end; under a foreign server, which sees the missing end, later."""
+        if self._connection is not None:
+            self._connection.transport.abort()
+        self._leave()
+
     async def _write(self, data: bytes, *, more: bool) -> None:
         if self.gone:
             return

@@ -51,6 +51,9 @@ class Client(Protocol):
     async def end(self, data: bytes = b"") -> None:
         """The last piece of the body and its end."""
 
+    def abort(self) -> None:
+        """Close the connection without the body's proper end, so that nobody takes what was sent for whole."""
+
 
 class Exchange(Protocol):
     """A request on its way to an engine, as far as its caller may end it."""

@@ -96,6 +96,10 @@ class FakeClient:
             self.body += data
             self.ended = True
 
+    def abort(self) -> None:
+        self._journal.note("abort")
+        self.gone = True
+
     def _write(self, name: str, value: object) -> None:
         if name == self._breaks_at:
             raise ConnectionResetError(name)

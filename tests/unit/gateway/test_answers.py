@@ -33,6 +33,7 @@ def used(tokens: int) -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
+BROKEN = UpstreamBroken("broke off")
 TWO = (
     said(0, "a", 1),
     said(1, "x", 1),
@@ -134,6 +135,15 @@ async def test_a_backend_may_be_let_finish_a_whole_reply_that_nobody_waits_for(
     assert (world.record.outcome, world.record.status) == (Outcome.CLIENT_CLOSED, 499)
     assert world.record.usage.output.value == output
     assert reply.hung_up == (policy == "abort")
+
+
+async def test_audio_that_breaks_off_holds_nothing_but_audio_and_has_no_proper_end() -> None:
+    sound = FakeReply(b"\xff\xfbfirst", b"second", BROKEN, headers=[(b"content-type", b"audio/mpeg")])
+    world = World(sound, engine="generic")
+    await world.serve(b'{"model":"tiny","input":"hello","voice":"v"}', "/v1/audio/speech")
+    assert world.client.body == b"\xff\xfbfirst"
+    assert (world.client.ended, world.record.outcome) == (False, Outcome.TRUNCATED)
+    assert world.journal.names.index("synced") < world.journal.names.index("abort")
 
 
 async def test_an_error_after_admission_says_what_is_left_of_the_limits() -> None:
