@@ -83,6 +83,8 @@ class Engine(msgspec.Struct, frozen=True):
     """Nobody knows what it accepts: what was added is left out for good once it refuses that."""
     folds_names: bool = False
     """Whether it may read a request's members whatever their case, as programs in Go do."""
+    nulls_usage: bool = False
+    """Whether it writes ``usage: null`` on the other chunks of a stream that is asked for its usage."""
     continuous_usage: bool = False
     """Whether ``usage`` stands on every chunk of a stream once ``stream_options`` asked for it."""
     timings: bool = False
@@ -279,6 +281,7 @@ OPENAI = Engine(
     title="OpenAI",
     serves=_OPENAI_TEXT | _RESPONSES | _INPUT_TOKENS | _SPEECH_TO_TEXT | _SPEECH | _IMAGES,
     strict=True,
+    nulls_usage=True,
     reasoning=Says.YES,
     health_path="/v1/models",
 )
@@ -297,6 +300,7 @@ GENERIC = Engine(
     serves=_OPENAI_TEXT | _RESPONSES | _MESSAGES | _COUNT_TOKENS | _RANKING | _SPEECH_TO_TEXT | _SPEECH | _IMAGES,
     folds_names=True,
     probed=True,
+    nulls_usage=True,
     reasoning=Says.DOUBTFUL_ZERO,
 )  # fmt: skip
 

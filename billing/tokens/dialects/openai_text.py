@@ -124,7 +124,12 @@ class TextCall(Call, frozen=True, kw_only=True):
         changes: dict[str, Any] = {} if backend_model == self.model else {"model": backend_model}
         if stream:
             changes.update(engine.stream_fields)
-            if options := an_object(self.members, "stream_options") | engine.stream_options:
+            asked = an_object(self.members, "stream_options")
+            # The last timings stand on the usage event where there is one: a client that wants those only would lose them.
+            added = (
+                {} if engine.timings and self.wish.timings and not self.wish.usage else engine.stream_options
+            )
+            if options := asked | added:
                 changes["stream_options"] = options
             if not self.stream:
                 changes["stream"] = True

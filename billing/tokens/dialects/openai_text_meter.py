@@ -1,5 +1,7 @@
 """Counts the replies of chat completions, completions and embeddings, streamed and whole (protocols.md §1, §2, §3)."""
 
+import re
+
 import msgspec
 
 from billing.tokens.engines import Engine, Merge, Says
@@ -26,7 +28,10 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 _ENVELOPE = frozenset({"id", "object", "created", "model", "choices", "usage", "timings", "metrics", "system_fingerprint",
-                       "service_tier", "prompt_token_ids", "prompt_text"})  # fmt: skip
+                       "service_tier", "prompt_token_ids", "prompt_text", "obfuscation", "sla_metrics", "x_groq"})  # fmt: skip
+"""What an event may hold beside its usage and still say nothing that a client who did not ask for usage could want."""
+_NULL_USAGE = re.compile(rb'"usage"\s*:\s*null').search
+_RAW_TAG = "<think"
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NULL = (b"null", b"false")
 _ABSENT = msgspec.Raw()
@@ -36,7 +41,7 @@ class TextStreamMeter(StreamMeter):
     """Follows a stream of ``chat.completion.chunk`` or ``text_completion`` events."""
 
     __slots__ = (
-        "_choices", "_engine", "_finished", "_latest", "_operation", "_prompts", "_reasoning", "_reasonings", "_reported",
+        "_choices", "_engine", "_finished", "_latest", "_may_reason", "_operation", "_prompts", "_reasoning", "_reasonings", "_reported",
         "_reports", "_running", "_several", "_tagged", "_text", "_wish",
     )  # fmt: skip
 
@@ -62,6 +67,8 @@ class TextStreamMeter(StreamMeter):
         )
         """Their final counts, where the engine sends one usage for each."""
         self._reasonings: dict[int, ReasoningCounter] = {}
+        self._may_reason = False
+        """Whether the answer begins as raw reasoning does, of a model whose tags nobody has told us."""
         self._text: ReasoningText | None = None
         """There where reasoning text is kept or marked by tags."""
         self._tagged = False
@@ -90,7 +97,8 @@ class TextStreamMeter(StreamMeter):
             # Without the usage of every choice the running counts say more.
             usage = filled(final, counted) if self._reports.whole else later(counted, final)
         elif self._reported is not None:
-            usage = filled(usage_of(self._reported, Provenance.REPORTED), counted)
+            # Cumulative counts never go down, not even at the end.
+            usage = filled(later(counted, usage_of(self._reported, Provenance.REPORTED)), counted)
             if self._prompts > 1:
                 usage = without_cached(usage)
         else:
@@ -119,6 +127,8 @@ class TextStreamMeter(StreamMeter):
             self._text.forget()
         self._reasoning.see(counter, reasoning=reasons)
         if reasons or answers:
+            if answers and self.first_answer_us is None:
+                self._may_reason = _begins_raw(reply.choices)
             self.spoke(now_us, answer=answers)
 
     def _hear(self, choice: Choice, text: ReasoningText) -> tuple[bool, bool]:
@@ -204,6 +214,8 @@ class TextStreamMeter(StreamMeter):
         return usage
 
     def _reasoning_counted(self) -> Count:
+        if self._may_reason and not self._reasoning.seen:
+            return UNKNOWN
         if self._several is None:
             return self._reasoning.count()
         if len(self._reasonings) < self._choices * self._prompts:
@@ -231,8 +243,10 @@ class TextStreamMeter(StreamMeter):
         wish = self._wish
         hides_timings = reply.timings is not None and not wish.timings
         if reply.usage is None or not reply.choices:
-            hides_usage = reply.usage is not None and not wish.usage
-            if hides_usage and _holds_only_usage(data):
+            # OpenAI writes null on every other event once usage is asked for: that too is there because we asked.
+            is_null = reply.usage is None and self._engine.nulls_usage and _NULL_USAGE(data) is not None
+            hides_usage = (reply.usage is not None or is_null) and not wish.usage
+            if hides_usage and not is_null and _holds_only_usage(data):
                 return Edit.DROP
             return Edit.STRIP if hides_usage or hides_timings else Edit.KEEP
         keeps_usage = wish.usage and (wish.continuous_usage or not self._engine.continuous_usage)
@@ -329,6 +343,14 @@ def _answers(choice: Choice) -> bool:
 
 def _calls(delta: Delta) -> bool:
     return bytes(delta.tool_calls) not in {b"", b"null", b"[]"}
+
+
+def _begins_raw(choices: list[Choice]) -> bool:
+    """Whether the first text of an answer begins, or may go on to begin, with a reasoning tag."""
+    said = ((choice.delta.content if choice.delta is not None else choice.text) or "" for choice in choices)
+    return any(
+        text and (text.startswith(_RAW_TAG) or _RAW_TAG.startswith(text)) for text in map(str.lstrip, said)
+    )
 
 
 def _holds_only_usage(data: bytes) -> bool:

@@ -1,12 +1,12 @@
 """What engines write in Anthropic's shapes is read as far as it fits, and nothing that does not fit costs the rest."""
 
+import time
 from typing import Any
 
 import msgspec
 import pytest
 
 from billing.tokens.dialects.anthropic_payload import (
-    DEPTH_MAX,
     CacheCreation,
     Counted,
     Iteration,
@@ -20,6 +20,7 @@ from billing.tokens.dialects.anthropic_payload import (
     known_sum,
     replaced,
 )
+from billing.tokens.salvage import DEPTH_MAX
 from billing.tokens.usage import COUNT_MAX
 
 
@@ -28,6 +29,7 @@ def usage_told(**members: Any) -> Usage | None:
     return event.usage if event else None
 
 
+SECONDS_MAX = 3.0
 NO_NUMBERS: list[Any] = [True, False, None, -1, COUNT_MAX + 1, 2**70, 1.5, "7", [], {}, [7]]
 
 
@@ -79,6 +81,20 @@ def test_a_tool_call_nested_deeper_than_readers_go_does_not_hide_the_usage(depth
     )
     assert told is not None
     assert (told.id, told.usage) == ('a " }, {', Usage(input_tokens=5, output_tokens=6))
+
+
+@pytest.mark.parametrize("raw", [b'{"a":' + b"[" * 5_000, b"5", b""])
+def test_quotes_in_a_text_without_an_end_are_read_once(raw: bytes) -> None:
+    begin = time.process_time()
+    told = decode_message(raw + b'"' + b'\\"' * 1_000_000)
+    assert told is None
+    assert time.process_time() - begin < SECONDS_MAX
+
+
+def test_a_number_of_a_million_digits_costs_only_itself() -> None:
+    told = decode_message(b'{"usage":{"input_tokens":%b,"output_tokens":6}}' % (b"1" * 1_000_000))
+    assert told is not None
+    assert told.usage == Usage(output_tokens=6)
 
 
 @pytest.mark.parametrize("raw", [b"", b"null", b"[]", b"5", b'"x"', b"hello", b'{"usage":', b"\xff\xfe"])

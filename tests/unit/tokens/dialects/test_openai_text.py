@@ -332,3 +332,12 @@ def test_more_prompts_than_can_be_told_apart_are_refused_before_they_are_looked_
 def test_an_engine_that_makes_one_choice_whatever_is_asked_is_counted_so() -> None:
     assert call(n=2).choices_at(TGI) == 1
     call(n=2).check(TGI)
+
+
+def test_a_client_that_wants_the_timings_keeps_the_last_ones() -> None:
+    """Where a usage event comes, llama.cpp writes the last timings on it and not on the last chunk."""
+    asked = call(stream=True, timings_per_token=True)
+    assert "stream_options" not in msgspec.json.decode(asked.upstream_body(LLAMA_CPP, "tiny", stream=True))
+    both = call(stream=True, timings_per_token=True, stream_options={"include_usage": True})
+    sent_both = msgspec.json.decode(both.upstream_body(LLAMA_CPP, "tiny", stream=True))
+    assert sent_both["stream_options"] == {"include_usage": True}
