@@ -22,6 +22,7 @@ from billing.gateway.telling import TellingRelay, telling_relay
 from billing.gateway.thinking import Thinking
 from billing.gateway.work import Work
 from billing.settings import GatewaySettings
+from billing.tokens import estimate
 from billing.tokens.assembler import Assembler
 from billing.tokens.meter import ReplyMeter, StreamMeter
 from billing.tokens.operation import Dialect, Framing
@@ -273,10 +274,12 @@ class Answers:
         self, work: Work, meter: StreamMeter, status: int, outcome: Outcome, fault: BillingError | None
     ) -> Ending:
         ending = stream_ending(work, meter, status, outcome, fault)
-        if not work.counts_reasoning:
-            return ending
-        usage = await self._thinking.counted(work, meter, ending.usage)
-        return msgspec.structs.replace(ending, usage=usage)
+        usage = ending.usage
+        if work.counts_reasoning:
+            usage = await self._thinking.counted(work, meter, usage)
+        if (usage.output.value is None or usage.input.value is None) and not work.call.units():
+            usage = estimate.of_what_was_seen(usage, work.call.prompt_bytes(), meter.events_spoken)
+        return ending if usage is ending.usage else msgspec.structs.replace(ending, usage=usage)
 
     async def _drain(self, reply: Reply) -> None:
         """Read what follows the terminal bytes, so that the connection can serve others."""

@@ -1,6 +1,6 @@
 """Relays of streams whose client wants to be told the cost: the last event with usage waits until it is known (pure).
 
-That is when the record is closed, with what a tokenizer may have counted; little comes after that event.
+That is when the record is closed, with what a tokenizer may have counted.
 """
 
 from billing.gateway.cost import holds_usage, with_cost
@@ -14,7 +14,11 @@ BESIDE = frozenset({Dialect.OLLAMA, Dialect.TGI, Dialect.LLAMA_CPP, Dialect.TRIT
 
 
 class TellingRelay(StreamRelay):
-    """Relays server-sent events but the last one with usage and what follows it; ``told`` gives those."""
+    """Relays server-sent events but the last one with usage, which ``told`` gives.
+
+    What follows it does not wait: of several choices the first may tell its usage long before the others end, and one
+    event is all that is ever held. Only a last event that was not finished stays behind it.
+    """
 
     __slots__ = ("_after", "_beside", "_taken", "_usage")
 
@@ -23,13 +27,14 @@ class TellingRelay(StreamRelay):
         self._beside = beside
         self._usage = b""
         self._after = b""
+        """A part of an event at the stream's end."""
         self._taken = 0
         """Bytes of the terminal event, where that is the one with usage."""
 
     @property
     def held(self) -> bytes:
         """What was kept back of a stream that broke off; a part of an event is dropped."""
-        kept = b"" if self._taken else self._usage + self._after
+        kept = b"" if self._taken else self._usage
         return kept if kept.endswith(self._end) else b""
 
     def told(self, cost: bytes) -> bytes:
@@ -37,20 +42,24 @@ class TellingRelay(StreamRelay):
         rest = self._after + self.terminal[self._taken :]
         return (self._priced(self._usage, cost) if self._usage else b"") + rest
 
+    def finish(self, now_us: int) -> bytes:
+        """The end of the stream; a part of an event after the one that waits would take that for its own end."""
+        waited = self._usage
+        out = super().finish(now_us)
+        if not waited or self._usage is not waited:
+            return out
+        self._after = out
+        return b""
+
     def _pass(self, event: bytes, now_us: int) -> bytes:
         had_ended = bool(self.terminal)
         out = super()._pass(event, now_us)
-        if had_ended:
-            return out
         present = self.terminal or out
-        if self._tells(present):
-            before, self._usage, self._after = self._usage + self._after, present, b""
-            self._taken = len(self.terminal)
-            return before
-        if self._usage and not self.terminal:
-            self._after += out
-            return b""
-        return out
+        if had_ended or not self._tells(present):
+            return out
+        before, self._usage = self._usage, present
+        self._taken = len(self.terminal)
+        return before
 
     def _tells(self, event: bytes) -> bool:
         if self._beside:

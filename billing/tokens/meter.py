@@ -30,7 +30,7 @@ class StreamMeter(ABC):
     """
 
     __slots__ = (
-        "done", "failed", "finished", "first_answer_us", "first_token_us", "gap_max_us", "last_token_us", "response_id",
+        "done", "events_spoken", "failed", "finished", "first_answer_us", "first_token_us", "gap_max_us", "last_token_us", "response_id",
         "response_model",
     )  # fmt: skip
 
@@ -44,6 +44,8 @@ class StreamMeter(ABC):
         self.last_token_us: int | None = None
         self.gap_max_us = 0
         """The longest time between two events with text; one of them may hold several tokens."""
+        self.events_spoken = 0
+        """Events with generated text."""
         self.finished = False
         """Every choice has given its reason to finish: usage is on its way."""
         self.failed = False
@@ -84,6 +86,7 @@ class StreamMeter(ABC):
 
     def spoke(self, now_us: int, *, answer: bool) -> None:
         """Generated text was seen; ``answer`` whether any of it was not reasoning."""
+        self.events_spoken += 1
         if self.last_token_us is None:
             self.first_token_us = now_us
         elif now_us - self.last_token_us > self.gap_max_us:

@@ -216,6 +216,10 @@ BROKEN = {
 }
 
 
+GUESSED = {"chat": 24, "generate": 13}
+"""Input that is guessed from the request's size, where the engine failed before it told any; for review, and waived."""
+
+
 @pytest.mark.parametrize("operation", BROKEN)
 async def test_an_error_in_the_middle_of_a_stream_is_raised_as_without_the_gateway(
     sides: Sides, operation: str
@@ -230,7 +234,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_raised_as_without_the_gatew
     assert seen[0] == seen[1]
     assert len(seen[1][0]) == 2
     expected = CHAT._replace(
-        operation=operation, stream=True, outcome="upstream_error", input=None, output=None
+        operation=operation, stream=True, outcome="upstream_error", input=GUESSED[operation], output=2
     )
     assert await records_of(sides.rig, label) == [expected]
 

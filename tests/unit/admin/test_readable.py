@@ -1,6 +1,7 @@
 """What JSON's reader would fail on is refused before it."""
 
 import json
+import time
 
 import pytest
 
@@ -18,6 +19,8 @@ from billing.errors import InvalidInput
         (rb'["[[[[", "\"[[[[", "\\"]', 3, False),
         (rb'["\\", [[[]]]]', 3, True),
         (b"]]]]]][[[[", 3, False),
+        (b'[["[[[[[', 3, False),
+        (b'[["[[[[[\\', 3, False),
         (b"", 0, False),
     ],
 )
@@ -42,3 +45,22 @@ def test_what_is_ordinary_passes() -> None:
 def test_what_cannot_be_read_is_said(text: bytes, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         check_json_text(text)
+
+
+SECONDS_MAX = 2.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[]" * 100 + b'"' + b'\\"' * 1_000_000,
+        b'"' + b'\\"' * 1_000_000 + b'"' + b"[]" * 100,
+        b"[]" * 500_000,
+        b'["a",' * 70 + b'"a",' * 250_000,
+    ],
+    ids=["a string that never ends", "one that does", "many lists", "many strings"],
+)
+def test_no_text_takes_time_by_the_square_of_its_length(text: bytes) -> None:
+    begin = time.process_time()
+    is_nested_deeper(text, NESTING_MAX + 10)
+    assert time.process_time() - begin < SECONDS_MAX

@@ -6,7 +6,7 @@ import pytest
 from billing.errors import UpstreamBroken
 from billing.gateway.probing import Probes
 from billing.tokens.engines import GENERIC, OPENAI
-from billing.tokens.usage import Outcome
+from billing.tokens.usage import Outcome, Provenance
 from tests.gateway.fakes import FakeReply, World, json_reply, snapshot
 
 STREAM = b'{"model":"tiny","messages":[],"stream":true}'
@@ -30,7 +30,11 @@ async def test_a_refusal_of_what_was_added_is_answered_without_it() -> None:
     await world.serve(STREAM)
     assert ["stream_options" in body for body in sent(world)] == [True, False]
     assert (world.client.status, world.client.body) == (200, SAID + DONE)
-    assert (world.record.outcome, world.record.usage.output.value) == (Outcome.COMPLETE, None)
+    assert world.record.outcome is Outcome.COMPLETE
+    assert (world.record.usage.output.value, world.record.usage.output.provenance) == (
+        1,
+        Provenance.ESTIMATED,
+    )
 
 
 async def test_it_is_remembered_for_the_backend() -> None:

@@ -206,3 +206,55 @@ def test_the_relay_of_a_framing() -> None:
     meter = UnstreamedMeter()
     assert type(telling_relay(Framing.NDJSON, meter, Dialect.OLLAMA)) is TellingLineRelay
     assert type(telling_relay(Framing.SSE, meter, Dialect.OPENAI)) is TellingRelay
+
+
+def used(prompt: int, completion: int) -> bytes:
+    return event(choices=[], usage={"prompt_tokens": prompt, "completion_tokens": completion})
+
+
+async def test_the_usage_of_the_first_of_several_choices_does_not_keep_the_text_of_the_others() -> None:
+    first = event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    text = event(choices=[{"index": 1, "delta": {"content": "b"}}])
+    last = event(choices=[{"index": 1, "delta": {}, "finish_reason": "stop"}])
+    world = await asked(
+        World(
+            FakeReply(SAID, first, used(1000, 40), text, text, last, used(1000, 60), DONE),
+            directory=snapshot("llama.cpp", rates=APART),
+        ),
+        body(n=2, stream_options={"include_usage": True}),
+    )
+    chunks = [chunk for chunk in world.journal.values("chunk") if chunk]
+    assert chunks == [SAID, first, text, text, last, used(1000, 40)]
+    assert told(world.client.body)["usage"] == {"prompt_tokens": 1000, "completion_tokens": 60, "cost": COST}
+    assert world.client.body.endswith(DONE)
+
+
+async def test_nothing_but_the_event_with_usage_waits_however_much_follows_it() -> None:
+    after = [SAID] * 5_000
+    world = await asked(
+        World(FakeReply(FINISH, USED, *after, DONE), directory=snapshot("vllm", rates=APART)),
+        body(stream_options={"include_usage": True}),
+    )
+    assert [chunk for chunk in world.journal.values("chunk") if chunk] == [FINISH, *after]
+    assert told(world.client.body)["usage"]["cost"] == COST
+
+
+async def test_an_event_without_its_end_stays_behind_the_one_that_is_told() -> None:
+    half = b": b"
+    world = await asked(World(FakeReply(SAID, FINISH, USED, half), directory=snapshot("vllm", rates=APART)))
+    assert world.client.body.startswith(SAID + FINISH + b"data: ")
+    assert world.client.body.endswith(b"\n\n" + half)
+    assert told(world.client.body.removesuffix(half) + DONE)["usage"]["cost"] == COST
+
+
+async def test_a_part_of_an_event_is_dropped_where_an_error_follows_what_was_kept_back() -> None:
+    reply = FakeReply(SAID, USED, b": b", UpstreamBroken("gone"))
+    world = await asked(World(reply, directory=snapshot("vllm", rates=APART)))
+    assert world.client.body.startswith(SAID + USED + b'data: {"error"')
+
+
+async def test_an_event_with_usage_that_lacks_its_end_is_told() -> None:
+    reply = FakeReply(SAID, FINISH, used(1, 1), USED.rstrip())
+    world = await asked(World(reply, directory=snapshot("vllm", rates=APART)))
+    assert world.client.body.startswith(SAID + FINISH + used(1, 1) + b"data: ")
+    assert told(world.client.body + DONE)["usage"]["cost"] == COST

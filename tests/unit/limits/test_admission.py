@@ -13,12 +13,12 @@ from billing.settings import LimitsSettings
 from tests.limits_kit import NOW_US, TENANT, FakeStore, Time, answer, limit, new_id, slots
 
 
-async def test_the_first_question_of_a_tenant_finds_out_since_when_the_store_remembers(
+async def test_the_first_question_of_a_tenant_is_one_question(
     admission: Admission, store: FakeStore
 ) -> None:
     await admission.admit(new_id(), [limit(TENANT)], 1)
     await admission.admit(new_id(), [limit(TENANT)], 1)
-    assert store.asked == ["admit", "epoch", "admit", "admit"]
+    assert store.asked == ["admit", "admit"]
 
 
 async def test_the_refusal_names_the_limit_that_takes_longest(admission: Admission) -> None:

@@ -1,6 +1,6 @@
 """The limits of a tenant in memory: all or none, once for each id, and an end for every lease."""
 
-from billing.limits.bucket import Ask
+from billing.limits.bucket import Ask, announced
 from billing.limits.twin import State, Twin
 
 NOW_US = 1_795_500_000_000_000
@@ -23,11 +23,14 @@ def state(twin: Twin, usage_id: bytes, *asks: Ask, now_us: int = NOW_US, **words
     return twin.admit(usage_id, asks, now_us, lease_us=LEASE_US, **words).state  # type: ignore[arg-type] # numbers of any word
 
 
-def test_nothing_is_decided_before_the_epoch_is_known() -> None:
+def test_a_tenant_that_is_not_known_begins_once() -> None:
     twin = Twin()
-    assert state(twin, b"1", requests()) is State.UNVERIFIED
-    assert state(twin, b"1", requests(), epoch_us=NOW_US) is State.ADMITTED
-    assert state(twin, b"2", requests()) is State.ADMITTED
+    answers = [twin.admit(b"%d" % each, [requests()], NOW_US, lease_us=1, epoch_us=NOW_US) for each in (1, 2)]
+    assert [(answer.state, answer.begins) for answer in answers] == [
+        (State.ADMITTED, True),
+        (State.ADMITTED, False),
+    ]
+    assert Twin().admit(b"1", [slots()], NOW_US, lease_us=1, grace_us=1).state is State.REFUSED
 
 
 def test_all_or_none() -> None:
@@ -88,7 +91,7 @@ def test_a_shadow_takes_only_where_it_would_have_admitted() -> None:
 def test_what_is_forced_is_granted_whatever_is_left() -> None:
     twin = Twin(NOW_US)
     for usage_id in (b"1", b"2"):
-        assert state(twin, usage_id, tokens(80), slots(), is_forced=True) is State.ADMITTED
+        assert state(twin, usage_id, tokens(80), slots(), charged=0) is State.ADMITTED
     assert (twin.buckets["t"].reserved, twin.buckets["s"].reserved) == (160, 2)
 
 
@@ -138,3 +141,25 @@ def test_a_lease_lasts_from_its_renewal_and_ends_with_a_charge_of_what_is_left()
     assert twin.buckets["t"].reserved == 25
     state(twin, b"2", now_us=NOW_US + 10 + LEASE_US, ends_max=9)
     assert (twin.buckets["t"].level, twin.buckets["t"].reserved) == (75, 0)
+
+
+def test_a_lease_that_is_found_over_lasts_for_the_grace_once_and_may_be_renewed() -> None:
+    twin = Twin(NOW_US)
+    for usage_id in (b"1", b"2"):
+        state(twin, usage_id, tokens(40), slots(2))
+    late_us = NOW_US + 2 * LEASE_US
+    words = {"ends_max": 9, "grace_us": 5}
+    assert state(twin, b"3", slots(2), now_us=late_us, **words) is State.REFUSED  # nobody could renew meanwhile
+    twin.renew([(b"1", None)], late_us + 1, lease_us=LEASE_US)
+    assert state(twin, b"3", slots(2), now_us=late_us + 5, **words) is State.REFUSED
+    assert state(twin, b"3", slots(2), now_us=late_us + 6, **words) is State.ADMITTED
+    assert (b"1" in twin, b"2" in twin, twin.buckets["t"].reserved) == (True, False, 40)
+
+
+def test_one_that_was_charged_beyond_its_reservation_is_charged_only_of_what_more_it_uses() -> None:
+    twin = Twin(NOW_US)
+    state(twin, b"1", announced(tokens(40), 70), slots(), charged=70)
+    assert (twin.buckets["t"].level, twin.buckets["t"].reserved, twin.buckets["s"].reserved) == (100, 0, 1)
+    twin.renew([(b"1", 75)], NOW_US, lease_us=LEASE_US)
+    twin.settle(b"1", 80, NOW_US)
+    assert (twin.buckets["t"].level, twin.buckets["s"].reserved) == (90, 0)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from billing.tokens.payload import Timings, Usage, count, decode, usage_of, usage_of_timings
-from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Provenance, TokenUsage
+from billing.tokens.payload import PromptDetails, Timings, Usage, count, decode, usage_of, usage_of_timings
+from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Part, Provenance, TokenUsage
 
 NOT_AN_OBJECT = {
     "nothing": b"", "null": b"null", "a number": b"5", "a list": b"[1]", "a word": b'"x"', "half an object": b'{"id":',
@@ -57,6 +57,14 @@ BESIDE_COUNTS = {
     "an error that is an object": b'"error":{"message":"no"}',
     "content that is no UTF-8": b'"choices":[{"index":0,"message":{"content":"\xc3("}}]',
     "half a surrogate in the content": b'"choices":[{"index":0,"message":{"content":"\\ud83d"}}]',
+    "a member nested too deep": b'"x":' + b"[" * 5_000 + b"]" * 5_000,
+    "a tool call nested too deep": b'"choices":[{"index":0,"message":{"tool_calls":'
+    + b'{"a":' * 5_000
+    + b"1"
+    + b"}" * 5_002
+    + b"]",
+    "a number of a million digits": b'"x":' + b"1" * 1_000_000,
+    "a wrong type and a number of a million digits": b'"id":5,"x":' + b"1" * 1_000_000,
 }
 
 
@@ -69,7 +77,10 @@ def test_a_broken_member_never_costs_the_counts_beside_it(member: bytes) -> None
 
 
 NO_NUMBER = {
-    "missing": b"", "null": b'"prompt_tokens":null,', "true": b'"prompt_tokens":true,', "text": b'"prompt_tokens":"32",',
+    "missing": b"", "null": b'"prompt_tokens":null,', "true": b'"prompt_tokens":true,', "text": b'"prompt_tokens":"many",',
+    "text of a fraction": b'"prompt_tokens":"32.5",', "text below 0": b'"prompt_tokens":"-32",', "no text": b'"prompt_tokens":"",',
+    "digits of another script": '"prompt_tokens":"٣٢",'.encode(), "endless": b'"prompt_tokens":1e400,',
+    "a million digits": b'"prompt_tokens":' + b"1" * 1_000_000 + b",", "a text of a million digits": b'"prompt_tokens":"%b",' % (b"1" * 1_000_000),
     "a fraction": b'"prompt_tokens":32.5,', "a list": b'"prompt_tokens":[32],', "an object": b'"prompt_tokens":{},',
 }  # fmt: skip
 
@@ -85,6 +96,23 @@ def test_what_is_no_number_is_unknown_and_its_neighbour_is_kept(member: bytes) -
     assert usage.input == UNKNOWN
     assert usage.cached_input == UNKNOWN
     assert usage.output.value == 53
+
+
+@pytest.mark.parametrize("number", [b"32.0", b"3.2e1", b'"32"'])
+def test_a_whole_number_is_one_however_it_is_written(number: bytes) -> None:
+    reply = decode(
+        b'{"usage":{"prompt_tokens":%b,"prompt_tokens_details":{"cached_tokens":%b}},"timings":{"prompt_n":%b}}'
+        % (number, number, number)
+    )
+    assert reply is not None
+    assert reply.usage == Usage(prompt_tokens=32, prompt_tokens_details=PromptDetails(cached_tokens=32))
+    assert reply.timings == Timings(prompt_n=32)
+
+
+@pytest.mark.parametrize(("prompt", "completion"), [(-1, 5), (5, -1)])
+def test_a_count_below_0_hides_no_tokens_in_the_total(prompt: int, completion: int) -> None:
+    assert usage_of(Usage(prompt, completion, 15), Provenance.REPORTED).parts == {}
+    assert usage_of(Usage(1, 5, 15), Provenance.REPORTED).parts[Part.HIDDEN].value == 9
 
 
 def test_details_of_a_wrong_type_are_missing_details() -> None:
@@ -155,6 +183,8 @@ TIMINGS = {
     "no prompt count": (Timings(cache_n=31, predicted_n=53), (None, 31, 53)),
     "nothing": (Timings(), (None, None, None)),
     "the prompt is being read": (Timings(cache_n=31, prompt_n=0, predicted_n=0), (31, 31, 0)),
+    "a negative rest": (Timings(cache_n=31, prompt_n=-1, predicted_n=53), (None, 31, 53)),
+    "a negative cache": (Timings(cache_n=-1, prompt_n=32, predicted_n=53), (32, None, 53)),
     "negative": (Timings(cache_n=-1, prompt_n=-1, predicted_n=-1), (None, None, None)),
 }
 

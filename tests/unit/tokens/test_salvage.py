@@ -1,5 +1,6 @@
 """A reply that breaks its types still says what holds."""
 
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -86,6 +87,16 @@ def test_deep_nesting_is_emptied_and_text_that_looks_like_it_is_not() -> None:
     assert shallow(b"[" * DEPTH_MAX + b'[{"a":[1]},2]' + b"]" * DEPTH_MAX) == kept
     brackets = b'{"x":"' + b"[" * 100 + b'\\"]"}'
     assert shallow(brackets) == brackets
+
+
+def test_a_large_text_needs_memory_by_its_size_and_not_by_a_hundred_times_that() -> None:
+    text = b'"' + b'x\\"' * 1_000_000 + b'"'
+    tracemalloc.start()
+    try:
+        assert shallow(b"[" + text + b"]") == b"[" + text + b"]"
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(text)
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_array_is_told_by_its_start() -> None:
