@@ -153,6 +153,10 @@ class Connection(asyncio.Protocol):
             self.deadline = self._loop.time() + self._limits.idle_timeout_s
         return self._loop.create_future()
 
+    def heard(self) -> None:
+        """The longest silence between two reads of a body begins now."""
+        self.deadline = self._loop.time() + self._limits.idle_timeout_s
+
     def limit(self, limit_s: float, *, soonest: bool) -> None:
         """End the exchange in ``limit_s`` seconds; with ``soonest`` a limit set before holds if it comes first."""
         deadline = self._loop.time() + limit_s

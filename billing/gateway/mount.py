@@ -89,6 +89,13 @@ class AsgiClient:
         """Send the last piece of the body and end the reply."""
         await self._write(data, more=False)
 
+    def pass_on(self, data: bytes) -> bool:
+        """Send a piece at once, where that needs no waiting: under our own protocol, once the head has left."""
+        if self.gone:
+            return True
+        connection = self._connection
+        return self._started and connection is not None and connection.pass_on(data)
+
     def abort(self) -> None:
         """Close the connection without the body's proper end; under a foreign server, which sees the missing end, later."""
         if self._connection is not None:

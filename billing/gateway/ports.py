@@ -48,6 +48,9 @@ class Client(Protocol):
     async def chunk(self, data: bytes) -> None:
         """A piece of the body; returns when the transport can take more (back-pressure)."""
 
+    def pass_on(self, data: bytes) -> bool:
+        """Send a piece at once, where that needs no waiting; False when it must be sent by ``chunk``."""
+
     async def end(self, data: bytes = b"") -> None:
         """The last piece of the body and its end."""
 
@@ -82,6 +85,9 @@ class Reply(Exchange, Protocol):
 
     async def read(self) -> bytes:
         """The next bytes of the body, empty at its end; raises ``UpstreamBroken`` or ``UpstreamTimeout``."""
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        """Give each piece to a sink until it returns False (then True: there may be more) or the body ends (then False)."""
 
     def close(self) -> None:
         """End now. A reply that was read whole leaves its connection to others, any other closes it."""

@@ -156,6 +156,17 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self._disarm()
 
+    def pass_on(self, data: bytes) -> bool:
+        """Write a piece of the running reply's body past uvicorn's messages; False where that must be waited for.
+
+        As ``RequestResponseCycle.send`` of uvicorn 0.54 writes it, for a reply whose length is not known beforehand.
+        """
+        running = self._running
+        if self.flow.write_paused or not running.chunked_encoding or running.response_complete:
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
         if app is self.app and self.proxied is not None and cycle.scope["path"] not in OWN_PATHS:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from billing.errors import BillingError, UpstreamBroken
@@ -12,11 +13,21 @@ UNREAD_BYTES_LOW = 16 * 1024
 """Undelivered body at which the source goes on."""
 
 
+STOPPED = b"stopped"
+"""What wakes whoever pumps when the sink takes no more; told apart by identity."""
+Sink = Callable[[bytes], bool]
+"""Takes a piece of a body; False when it wants no other for now."""
+
+
 class Source(Protocol):
     """What a reply asks of the connection that brings it, until the connection calls its ``end``."""
 
     def expect(self, *, body: bool) -> asyncio.Future[bytes]:
         """A future for the next bytes; with ``body`` the longest silence between two reads begins now."""
+        ...
+
+    def heard(self) -> None:
+        """The longest silence between two reads of a body begins now."""
         ...
 
     def limit(self, limit_s: float, *, soonest: bool) -> None:
@@ -48,7 +59,7 @@ class Reply:
     """
 
     __slots__ = (
-        "_ended", "_error", "_paused", "_pieces", "_quiet", "_source", "_unread_bytes", "_waiter",
+        "_ended", "_error", "_paused", "_pieces", "_quiet", "_sink", "_source", "_unread_bytes", "_waiter",
         "complete", "headers", "status",
     )  # fmt: skip
 
@@ -60,6 +71,7 @@ class Reply:
         self._pieces: deque[bytes] = deque()
         self._unread_bytes = 0
         self._waiter: asyncio.Future[bytes] | None = None
+        self._sink: Sink | None = None
         self._error: BillingError | None = None
         self._ended = False
         self._quiet = False
@@ -89,6 +101,27 @@ class Reply:
         if self._error is not None:
             raise self._error
         return b""
+
+    async def pump(self, sink: "Sink") -> bool:
+        """Give the sink each piece as the socket brings it, without waking a task for it; like so many ``read``.
+
+        True as soon as the sink says that it takes no more for now (it has taken the piece it was given), False at the
+        end. Raises what ``read`` raises, and what the sink raises.
+        """
+        while True:
+            while self._pieces:
+                if not sink(self._next()):
+                    return True
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                return False
+            self._sink = sink
+            try:
+                if await self._wait() is STOPPED:
+                    return True
+            finally:
+                self._sink = None
 
     def hang_up(self, grace_s: float) -> None:
         """The client is gone: end the sending side, and go on reading for at most ``grace_s`` seconds.
@@ -139,6 +172,9 @@ class Reply:
 
     def deliver(self, piece: bytes) -> None:
         """One socket read's worth of body has come."""
+        if self._sink is not None:
+            self._pour(self._sink, piece)
+            return
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -172,6 +208,22 @@ class Reply:
             # A cancelled reader leaves bytes behind that nobody will read: the connection must not live on.
             self.close()
             raise
+
+    def _pour(self, sink: "Sink", piece: bytes) -> None:
+        try:
+            if sink(piece):
+                if not self._quiet and self._source is not None:
+                    self._source.heard()
+                return
+        # Whoever pumps gets it: nothing of a sink may end the connection's own reading.
+        except Exception as fault:  # noqa: BLE001 - handed over whole
+            waiter, self._waiter, self._sink = self._waiter, None, None
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(fault)
+            return
+        waiter, self._waiter, self._sink = self._waiter, None, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(STOPPED)
 
     def _next(self) -> bytes:
         piece = self._pieces.popleft()

@@ -66,6 +66,7 @@ class FakeClient:
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
         self.ended = False
+        self._at_once = False
 
     def __repr__(self) -> str:
         return f"<FakeClient {self.status} {len(self.body)} B{' ended' if self.ended else ''}{' gone' if self.gone else ''}>"
@@ -89,6 +90,14 @@ class FakeClient:
         if data and not self.gone:
             self._write("chunk", data)
             self.body += data
+
+    def pass_on(self, data: bytes) -> bool:
+        """Every second piece can be sent at once."""
+        self._at_once = not self._at_once
+        if self._at_once and data and not self.gone:
+            self._write("chunk", data)
+            self.body += data
+        return self._at_once or self.gone
 
     async def end(self, data: bytes = b"") -> None:
         if not self.gone:

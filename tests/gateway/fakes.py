@@ -67,6 +67,12 @@ class FakeReply:
         """Write into this journal from now on."""
         self._journal = journal
 
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        while piece := await self.read():
+            if not sink(piece):
+                return True
+        return False
+
     async def read(self) -> bytes:
         await asyncio.sleep(0)
         while self._steps and not self.closed:

@@ -81,6 +81,13 @@ class FedReply:
         self.complete = end is End.WHOLE
         self._pieces.put_nowait(None if end is End.BROKEN else b"")
 
+    async def pump(self, sink: Callable[[bytes], bool]) -> bool:
+        """Each piece in turn, as a sink takes it."""
+        while piece := await self.read():
+            if not sink(piece):
+                return True
+        return False
+
     async def read(self) -> bytes:
         if self._ended:
             return b""
