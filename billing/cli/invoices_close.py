@@ -198,13 +198,17 @@ def _draw(found: InvoiceDocument, late: LateUsage) -> None:
         output.draw(_apart(content))
     if content.unrated:
         output.draw(_unrated(content))
-    if late.requests:
-        requests = "1 request" if late.requests == 1 else f"{output.count(late.requests)} requests"
-        output.paragraph(
-            f"{requests} with {in_all(late.tokens, late.units)} came after the close and "
-            f"would add {output.amount(late.amount, late.currency)} {late.currency}: {LATE}."
-        )
+    if not late.is_nothing:
+        output.paragraph(_late(late))
     output.facts([("SHA-256", found.content_hash.hex())])
+
+
+def _late(late: LateUsage) -> str:
+    """What came after the close and what it would add: usage, or fees alone of plans that began since an early one."""
+    requests = "1 request" if late.requests == 1 else f"{output.count(late.requests)} requests"
+    used = f"{requests} with {in_all(late.tokens, late.units)} came after the close and"
+    found = used if late.requests else "Fees and minimums since the close"
+    return f"{found} would add {output.amount(late.amount, late.currency)} {late.currency}: {LATE}."
 
 
 def _lines(content: Content) -> output.Sheet:

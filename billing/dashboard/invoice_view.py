@@ -121,11 +121,13 @@ def issued_row(found: InvoiceSummary, late: LateUsage | None) -> InvoiceRow:
         total=written.UNKNOWN if found.total is None else f"{found.total:,f}",
         currency=found.currency,
         status=found.status.value,
-        notes=(_late(late),) if late is not None and late.requests else (),
+        notes=() if late is None or late.is_nothing else (_late(late),),
     )
 
 
 def _late(late: LateUsage) -> str:
+    if not late.requests:
+        return f"Fees and minimums since its close: {late.amount:,f} {late.currency}"
     requests, used = written.counted(late.requests, "request"), in_all(late.tokens, late.units)
     return f"Late usage: {requests}, {used}, {late.amount:,f} {late.currency}"
 
@@ -147,7 +149,9 @@ def invoice_page(found: InvoiceDocument, late: LateUsage) -> InvoicePage:
         subtotal=written.amount(Decimal(content.subtotal), content.currency),
         total=f"{Decimal(content.total):,f}",
         apart=_apart_lines(content),
-        late=f"{_late(late)}. It is no part of this invoice; a later one bills it." if late.requests else "",
+        late=""
+        if late.is_nothing
+        else f"{_late(late)}. It is no part of this invoice; a later one bills it.",
         hash=found.content_hash.hex(),
     )
 

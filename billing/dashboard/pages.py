@@ -23,9 +23,7 @@ from billing.metering.totals.total import Pace, UsageTotal
 REQUESTS_SHOWN = 20
 FIRST_TOKENS_MAX = 100
 PREVIEWS_MAX = 8
-"""Tenants whose present month is shown as it stands: those with most requests in it."""
-TENANTS_LOOKED_AT_MAX = 2 * PREVIEWS_MAX
-"""Tenants that are asked for it, those with invoices already among them."""
+"""Tenants whose present month is shown as it stands: those with most requests in it that have no invoice of it yet."""
 ISSUED_MAX = 8
 PACE_WINDOW_US = 60 * MICROSECONDS_PER_SECOND
 DAY_US = 86_400 * MICROSECONDS_PER_SECOND
@@ -38,10 +36,6 @@ class Usage(Protocol):
 
     async def totals(self, tenant_id: UUID | None, start_us: int, end_us: int) -> list[UsageTotal]:
         """Sums of the rollup in ``[start, end)``."""
-        ...
-
-    async def tenants_used(self, start_us: int, end_us: int, rows_max: int) -> list[str]:
-        """Tenants with usage in ``[start, end)``."""
         ...
 
     async def pace(self, since_us: int, first_tokens_max: int) -> Pace:
@@ -66,6 +60,10 @@ class Invoicing(Protocol):
 
     async def preview(self, tenant_slug: str, month: str | None = None) -> Preview:
         """What a tenant owes so far."""
+        ...
+
+    async def tenants_not_invoiced(self, start_us: int, end_us: int, rows_max: int) -> list[str]:
+        """Tenants with usage in ``[start, end)`` whose present month has no invoice, most requests first."""
         ...
 
     async def invoices(
@@ -177,25 +175,19 @@ class Pages:
         now_us = self._clock()
         found = await self._invoicing.invoices(rows_max=ISSUED_MAX)
         issued = [issued_row(each, await self._late(each)) for each in found]
-        used = await self._usage.tenants_used(
-            month_start(now_us), next_month_start(now_us), TENANTS_LOOKED_AT_MAX
+        slugs = await self._invoicing.tenants_not_invoiced(
+            month_start(now_us), next_month_start(now_us), PREVIEWS_MAX
         )
-        return (*issued, *await self._so_far(used))
+        return (*issued, *await self._so_far(slugs))
 
     async def _so_far(self, slugs: Sequence[str]) -> list[InvoiceRow]:
-        """What the present months come to, of the first tenants that have no invoice of theirs.
+        """What the present months come to, of tenants that have no invoice of theirs.
 
         What a month comes to is on its invoice once there is one, shown in the list or older than what the list holds;
-        what came after it is that invoice's late usage.
+        what came after it is that invoice's late usage. One that is issued between two looks is left out.
         """
-        rows: list[InvoiceRow] = []
-        for slug in slugs:
-            if len(rows) == PREVIEWS_MAX:
-                break
-            found = await self._invoicing.preview(slug)
-            if found.invoice is None:
-                rows.append(preview_row(found))
-        return rows
+        found = [await self._invoicing.preview(slug) for slug in slugs]
+        return [preview_row(each) for each in found if each.invoice is None]
 
     async def _late(self, found: InvoiceSummary) -> LateUsage | None:
         return None if found.number is None else await self._invoicing.late(found.number)

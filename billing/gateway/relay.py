@@ -173,7 +173,7 @@ class Gathering:
             if isinstance(event, Unframed):
                 raise UpstreamBroken("an event of the engine's stream is too long")
             self._take(event, now_us)
-        return self._assembler.size() + len(self._framer.tail)
+        return self._assembler.size() + self._framer.held_bytes
 
     def finish(self, now_us: int) -> None:
         """The end of the stream."""

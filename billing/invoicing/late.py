@@ -1,7 +1,8 @@
 """Usage of an invoice's month that came too late for it: shown beside it, and billed by a later invoice (P8).
 
 The invoice never changes. What the late usage costs is the difference between what full knowledge would have billed and
-what was billed, both rounded: so fees are not counted twice and tiers go on where the invoice left them.
+what was billed, both rounded: so fees are not counted twice and tiers go on where the invoice left them. After an early close
+the fee of a plan that began since is in it too, used or not.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ from billing.tokens.components import Component
 
 
 class LateUsage(msgspec.Struct, frozen=True):
-    """What came too late. ``amount_minor`` is what it would add, in the invoice's currency.
+    """What came too late. ``amount_minor`` is what it would add, in the invoice's currency, also without a request: fees.
 
     ``requests_billed`` are those among the requests that would be billed; the others are waived or under review. ``units``
     are what came beside tokens, by component.
@@ -31,6 +32,11 @@ class LateUsage(msgspec.Struct, frozen=True):
     currency: str
     amount_minor: int
     units: dict[Component, int] = {}
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing was used too late and nothing is owed beside the invoice."""
+        return not self.requests and not self.amount_minor
 
     @property
     def amount(self) -> Decimal:
@@ -75,7 +81,7 @@ def late_usage(
         tokens=quantities.total,
         requests_billed=whole.billed.requests - issued.billed.requests,
         currency=currency,
-        amount_minor=(whole.total_minor or 0) - (issued.total_minor or 0) if late else 0,
+        amount_minor=(whole.total_minor or 0) - (issued.total_minor or 0) if late or inputs.is_early else 0,
         units=units_of(quantities),
     )
 

@@ -16,6 +16,7 @@ from billing.invoicing.number import invoice_number
 from billing.invoicing.tables import invoice, issuer
 from billing.metering.tables import usage_rollup
 from billing.money import Rounding
+from billing.tenants.tables import tenant
 
 _QUANTITIES = [column for column in usage_rollup.c if isinstance(column.type, BigInteger)]
 """Whatever may have a price, so that what is counted later is among it."""
@@ -145,6 +146,28 @@ async def invoices(
     if after is not None:
         statement = statement.where(invoice.c.id < after)
     return [_invoice_of(row) for row in await connection.execute(statement)]
+
+
+async def tenants_not_invoiced(
+    connection: Connection, start_us: int, end_us: int, at_us: int, rows_max: int
+) -> list[str]:
+    """Slugs of the tenants with usage in ``[start, end)`` and no invoice of the month that an instant falls into.
+
+    Most requests first. Each invoice says itself from when to when its month is, whatever the tenant's time zone.
+    """
+    month_end = invoice.c.inputs["month_end_us"].astext.cast(BigInteger)
+    of_instant = (invoice.c.period_start <= to_datetime(at_us), month_end > at_us)
+    invoiced = select(invoice.c.id).where(invoice.c.tenant_id == tenant.c.id, *of_instant).exists()
+    bucket = usage_rollup.c.bucket
+    statement = (
+        select(tenant.c.slug)
+        .join(usage_rollup, usage_rollup.c.tenant_id == tenant.c.id)
+        .where(bucket >= to_datetime(start_us), bucket < to_datetime(end_us), ~invoiced)
+        .group_by(tenant.c.slug)
+        .order_by(func.sum(usage_rollup.c.requests).desc(), tenant.c.slug)
+        .limit(min(rows_max, ROWS_MAX))
+    )
+    return list((await connection.execute(statement)).scalars())
 
 
 async def _one(connection: Connection, statement: Select[Any]) -> Invoice | None:

@@ -14,7 +14,10 @@ from billing.clock import BUCKET_US
 from billing.pricing.term import Term
 
 SHARE_DECIMALS = 12
-"""Decimals of a share where its fraction has no end: enough that no minor unit depends on them, and not too many to print."""
+"""Decimals of a share where its fraction has no end, and not too many to print.
+
+A minor unit depends on them only where amounts come to its half: three thirds of 0.025 are 0.024999999999, one 0.025.
+"""
 
 
 class Month(msgspec.Struct, frozen=True):
@@ -41,7 +44,10 @@ class Coverage(msgspec.Struct, frozen=True):
         return f"{self.quarters}/{self.whole}"
 
     def share(self, amount: Decimal) -> Decimal:
-        """The part of an amount for a whole month, half-even at the 12th decimal: parts that make a month make the amount.
+        """The part of an amount for a whole month, half-even at the 12th decimal.
+
+        Two parts that make a month make the amount, if it has no more decimals than that. Of ``n`` parts the sum is off by
+        at most n/2 units of the 12th decimal: each is the fee of a plan of its own, and none knows of the others.
 
         Raises ``ValueError`` on an amount with more decimals than a price may have.
         """
@@ -63,7 +69,12 @@ def coverages(terms: Sequence[Term], month: Month) -> dict[str, Coverage | None]
     """By plan, the part of a month in which its prices hold; None is all of it.
 
     A plan holds from its first version on, within its terms. Terms of one plan count together, and time that several of
-    them cover once. Where the month is longer than a calendar month, because the zone was changed in it, all is all.
+    them cover once.
+
+    A change of the zone makes a month longer or shorter than its calendar month by the hours between the zones. In a longer
+    one all is all, so that a month never costs more than its fee; in a shorter one a plan has held for less than the month
+    that the fee is for, and costs so much less. Both are in the customer's favour, since nobody can be charged for time
+    that was not given or more than was agreed for a month; they are a few hours' share of a fee, once for each change.
     """
     found: dict[str, Coverage | None] = {}
     for name, spans in _spans(terms, month).items():

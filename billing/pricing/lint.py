@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from billing import money
+from billing.clock import BUCKET_US, MICROSECONDS_PER_SECOND, month_start
 from billing.pricing.graduated import GraduatedPrice
 from billing.pricing.measure import TOKENS, WORDS, Word, counted, unit_of
 from billing.pricing.pattern import can_match_the_same, matches
@@ -20,6 +21,7 @@ from billing.pricing.price import Price
 from billing.pricing.subscription import instant
 from billing.tokens.components import Component
 
+HOUR_US = 3600 * MICROSECONDS_PER_SECOND
 PER_LARGE = 1_000_000
 """What prices of tokens are for, and hardly ever those of a unit."""
 
@@ -47,16 +49,20 @@ def lint(plan: PlanFile) -> tuple[LintWarning, ...]:
     return (*unused, *found)
 
 
-def lint_change(before: Version, after: Version) -> tuple[LintWarning, ...]:
-    """Usage that the later of two versions counts in another pool: it starts anew there, in the middle of a month."""
+def lint_change(before: Version, after: Version, between: Sequence[Version] = ()) -> tuple[LintWarning, ...]:
+    """Usage that the later of two versions counts in another pool: it starts anew there, in the middle of a month.
+
+    ``between`` are the versions that stand between them: what one of those counts is for its own comparison.
+    """
     earlier, later = _pools(before.content), _pools(after.content)
-    moved = {(old, (entry.model, word)) for entry, word, old in _moved(later, before.content)}
-    moved |= {((entry.model, word), new) for entry, word, new in _moved(earlier, after.content)}
+    passed = [version.content for version in between]
+    moved = {(old, (entry.model, word)) for entry, word, old in _moved(later, before.content, passed)}
+    moved |= {((entry.model, word), new) for entry, word, new in _moved(earlier, after.content, passed)}
     moved |= {
         (old, new)
         for old in earlier.keys() - later.keys()
         for new in later.keys() - earlier.keys()
-        if _share_usage(old, new, earlier[old], later[new])
+        if _share_usage(old, new, earlier[old], later[new], passed)
     }
     return tuple(
         LintWarning(
@@ -67,6 +73,14 @@ def lint_change(before: Version, after: Version) -> tuple[LintWarning, ...]:
         for old, new in sorted(moved)
     )
 
+
+def may_share_a_month(ended_us: int, starts_us: int) -> bool:
+    """Whether the month that goes on when a version starts, in some time zone, began before an earlier one ended."""
+    return any(month_start(starts_us + offset_us) - offset_us < ended_us for offset_us in _OFFSETS_US)
+
+
+_OFFSETS_US = range(-12 * HOUR_US, 14 * HOUR_US + 1, BUCKET_US)
+"""What zones lie from UTC."""
 
 _Key = tuple[str, str]
 """A pattern and the word of a price, which name a pool within a plan."""
@@ -88,26 +102,39 @@ def _parts(entry: ModelRates, word: str) -> list[Word]:
 
 
 def _moved(
-    pools: dict[_Key, tuple[ModelRates, Price]], other: Content
+    pools: dict[_Key, tuple[ModelRates, Price]], other: Content, passed: Sequence[Content]
 ) -> Iterator[tuple[ModelRates, str, _Key]]:
-    """Pools of one version whose usage another content counts in another pool, with that."""
+    """Pools of one version whose usage another content counts in another pool, with that; nothing between them counts it."""
     for (pattern, word), (entry, _) in pools.items():
         for part in _parts(entry, word):
-            found = _found(other.rates, entry, part)
+            found = _counts(other, entry, part)
             if (
                 found is not None
-                and found.price.is_cumulative
                 and (found.pattern, found.pool) != (pattern, word)
+                and not any(_counts(content, entry, part) for content in passed)
             ):
                 yield entry, word, (found.pattern, found.pool)
 
 
+def _counts(content: Content, entry: ModelRates, part: Word) -> Resolved | None:
+    """The rate by which a content counts a part of what an entry's pattern matches, in a pool."""
+    found = _found(content.rates, entry, part)
+    return found if found is not None and found.price.is_cumulative else None
+
+
 def _share_usage(
-    old: _Key, new: _Key, before: tuple[ModelRates, Price], after: tuple[ModelRates, Price]
+    old: _Key,
+    new: _Key,
+    before: tuple[ModelRates, Price],
+    after: tuple[ModelRates, Price],
+    passed: Sequence[Content],
 ) -> bool:
-    """Whether some usage may count in both of two pools, as far as their own entries say."""
+    """Whether some usage may count in both of two pools, as far as their own entries say, and in none between them."""
     shared = set(_parts(before[0], old[1])) & set(_parts(after[0], new[1]))
-    return bool(shared) and can_match_the_same(old[0], new[0])
+    return can_match_the_same(old[0], new[0]) and any(
+        not any(_counts(content, entry, part) for content in passed for entry in (before[0], after[0]))
+        for part in shared
+    )
 
 
 def _given_again(word: str, price: Price) -> str:

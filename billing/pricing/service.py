@@ -1,7 +1,6 @@
 """Plans and subscriptions: load, decide, save, in one transaction each."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from uuid import UUID
 
 import msgspec
@@ -11,7 +10,7 @@ from billing.errors import Conflict, NotFound
 from billing.ids import NewId
 from billing.infra.postgres import Connection, Database
 from billing.pricing import store
-from billing.pricing.lint import LintWarning, lint, lint_change
+from billing.pricing.lint import LintWarning, lint, lint_change, may_share_a_month
 from billing.pricing.parse import parse
 from billing.pricing.plan import Plan, PlanFile
 from billing.pricing.revision import Change, Step, decide
@@ -135,13 +134,19 @@ class PricingService:
 
 
 def _change_warnings(steps: Sequence[Step]) -> tuple[LintWarning, ...]:
-    """What is hardly meant from one version to the next, unless the file is about neither."""
-    return tuple(
-        warning
-        for before, after in pairwise(steps)
-        if {before.change, after.change} != {Change.KEPT}
-        for warning in lint_change(before.version, after.version)
-    )
+    """What is hardly meant from one version to a later one, unless the file is about neither.
+
+    Also where others stand between the two, as far as a month may hold usage of both: what those do not count goes on.
+    """
+    found: dict[LintWarning, None] = {}
+    for place, after in enumerate(steps):
+        for first in range(place - 1, -1, -1):
+            before, between = steps[first], [step.version for step in steps[first + 1 : place]]
+            if between and not may_share_a_month(between[0].effective_us, after.version.effective_us):
+                break
+            if {before.change, after.change} != {Change.KEPT}:
+                found |= dict.fromkeys(lint_change(before.version, after.version, between))
+    return tuple(found)
 
 
 async def _plan(connection: Connection, name: str) -> Plan:

@@ -4,11 +4,11 @@ Shapes: OpenAI ``CompletionUsage``, vLLM 0.33 ``UsageInfo``, llama.cpp ``timings
 ``true`` is an int to Python, numbers may be missing, ``usage`` may be null, ``{}`` or all zeros in mid-stream.
 """
 
-import json
 from typing import Any
 
 import msgspec
 
+from billing.tokens.salvage import DIGITS_MAX, loads
 from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Part, Provenance, TokenUsage
 
 
@@ -139,14 +139,13 @@ _decode = msgspec.json.Decoder(Reply).decode
 def decode(data: bytes) -> Reply | None:
     """The reply that JSON text holds; None when it is not a JSON object (``data: null`` is a real event).
 
-    A field of an unexpected type or of no Unicode is taken as missing; it never costs the counts beside it.
+    A field of an unexpected type, of no Unicode, too large or nested too deep is taken as missing; it never costs the
+    counts beside it.
     """
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _salvage(data)
-    except RecursionError:
-        return None
 
 
 def usage_of(usage: Usage, provenance: Provenance, *, whole: str = "usage") -> TokenUsage:
@@ -203,8 +202,10 @@ def _parts(
 
 
 def _hidden(usage: Usage) -> int:
-    """Tokens of a total that stand in neither input nor output; 0 where one of them is not told."""
+    """Tokens of a total that stand in neither input nor output; 0 where one of them is not told, or is no count."""
     if usage.total_tokens is None or usage.prompt_tokens is None or usage.completion_tokens is None:
+        return 0
+    if usage.prompt_tokens < 0 or usage.completion_tokens < 0:
         return 0
     return max(0, usage.total_tokens - usage.prompt_tokens - usage.completion_tokens)
 
@@ -214,7 +215,8 @@ _NO_PROMPT_DETAILS, _NO_COMPLETION_DETAILS = PromptDetails(), CompletionDetails(
 
 def usage_of_timings(timings: Timings) -> TokenUsage:
     """Counts of llama.cpp's timings: input is ``cache_n + prompt_n``, cached ``cache_n``, output ``predicted_n``."""
-    whole = None if timings.prompt_n is None else timings.prompt_n + (timings.cache_n or 0)
+    is_known = timings.prompt_n is not None and timings.prompt_n >= 0
+    whole = (timings.prompt_n or 0) + max(0, timings.cache_n or 0) if is_known else None
     return TokenUsage(
         input=count(whole, Provenance.RUNNING, "timings.cache_n + timings.prompt_n"),
         cached_input=count(timings.cache_n, Provenance.RUNNING, "timings.cache_n"),
@@ -229,11 +231,7 @@ def count(value: int | None, provenance: Provenance, method: str) -> Count:
 
 def _salvage(data: bytes) -> Reply | None:
     """The same from a reply that broke the types: each field alone, or not at all."""
-    try:
-        # The library's reader takes what a strict one refuses: half a surrogate, bytes that are no UTF-8, large numbers.
-        whole = json.loads(data.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        return None
+    whole = loads(data)
     if not isinstance(whole, dict):
         return None
     choices = whole.get("choices")
@@ -301,6 +299,11 @@ def _integers(values: dict[str, Any], shape: type[msgspec.Struct]) -> dict[str, 
 
 
 def _integer(value: object) -> int | None:
+    """A whole number, also one that an engine in between wrote as ``10.0`` or as text."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= DIGITS_MAX:
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -17,7 +17,8 @@ DIGITS_MAX = 20
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 # The last quote is optional: without that a text of escaped quotes in a string that never ends takes quadratic time.
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+# Each repeat is possessive: one that could go back keeps a hundred bytes for each that it has read.
+_STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def read(decode: msgspec.json.Decoder[Shape], data: bytes) -> Shape | None:
@@ -28,7 +29,7 @@ def read(decode: msgspec.json.Decoder[Shape], data: bytes) -> Shape | None:
     try:
         return decode.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        whole = _loads(data)
+        whole = loads(data)
     return salvaged(decode.type, whole) if isinstance(whole, dict) else None
 
 
@@ -39,7 +40,7 @@ def read_each(
     try:
         return decode.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        whole = _loads(data)
+        whole = loads(data)
     return [salvaged(shape, element) for element in whole] if isinstance(whole, list) else None
 
 
@@ -52,6 +53,25 @@ def salvaged(shape: type[Shape], value: object) -> Shape:
             if member is not msgspec.NODEFAULT:
                 kept[field.name] = member
     return shape(**kept)
+
+
+def loads(data: bytes) -> Any:
+    """What a JSON text holds, read as leniently as can be; None when it is no JSON.
+
+    The library's reader takes what a strict one refuses: half a surrogate, bytes that are no UTF-8. A whole number with
+    more than ``DIGITS_MAX`` digits is None, and what is nested too deep for the reader is emptied (:func:`shallow`).
+    """
+    text = data.decode(errors="replace")
+    try:
+        return json.loads(text, parse_int=_whole)
+    except RecursionError:
+        text = shallow(data).decode(errors="replace")
+    except ValueError:
+        return None
+    try:
+        return json.loads(text, parse_int=_whole)
+    except (ValueError, RecursionError):
+        return None
 
 
 def is_array(data: bytes) -> bool:
@@ -83,21 +103,6 @@ def _struct_of(wanted: Any) -> type[msgspec.Struct] | None:
 def _text(value: str) -> str:
     """Without halves of surrogates, which no record can hold."""
     return value.encode(errors="replace").decode()
-
-
-def _loads(data: bytes) -> object:
-    """The library's reader takes what a strict one refuses: half a surrogate, bytes that are no UTF-8, large numbers."""
-    text = data.decode(errors="replace")
-    try:
-        return json.loads(text, parse_int=_whole)
-    except RecursionError:
-        text = shallow(data).decode(errors="replace")
-    except ValueError:
-        return None
-    try:
-        return json.loads(text, parse_int=_whole)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _whole(digits: str) -> int | None:

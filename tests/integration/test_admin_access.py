@@ -162,6 +162,19 @@ async def test_a_wrong_method_is_told_the_right_ones(api: Api) -> None:
             assert answer.headers["allow"] == ", ".join(sorted(methods)), path
 
 
+async def test_options_names_every_method_of_a_path(api: Api) -> None:
+    taken: dict[str, set[str]] = {}
+    for method, path in routes(api):
+        taken.setdefault(path, set()).add(method)
+    assert taken["/api/v1/tenants"] == {"GET", "OPTIONS", "POST"}
+    for path, methods in taken.items():
+        if is_page(path):
+            continue
+        answer = await api.send("OPTIONS", path)
+        assert answer.status_code == 204, path
+        assert answer.headers["allow"] == ", ".join(sorted(methods)), path
+
+
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=201", "limit=x", "after=zz", "after=WzFd", "limit=5&after=%00"]
 )

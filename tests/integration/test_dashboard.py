@@ -379,7 +379,6 @@ async def test_totals_pace_and_backends_are_summed_from_what_is_on_record(shop: 
     assert sum(each.requests for each in everybody) == 30
     assert sum(each.requests for each in await shop.usage.totals(acme, day_us, end_us)) < 30
     assert await shop.usage.totals(acme, end_us, end_us + 1) == []
-    assert await shop.usage.tenants_used(day_us, end_us, 2) == ["acme", "globex"]
     pace = await shop.usage.pace(time.us - 10_000_000, 5)
     assert (pace.requests, pace.input, pace.output, len(pace.first_token_us)) == (2, 1_031, 84, 5)
     backends = {each.backend_id: each for each in await shop.usage.backend_totals(time.us - 18_500_000)}

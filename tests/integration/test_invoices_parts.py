@@ -162,6 +162,27 @@ async def test_an_early_close_takes_the_fee_of_the_month_and_gives_nothing_back(
     assert half.slug == "hooli"
 
 
+@pytest.mark.parametrize("used", [[], ["2026-11-27T00:00:00Z"]], ids=["not used", "used"])
+async def test_the_fee_of_a_plan_that_began_after_an_early_close_is_owed_used_or_not(
+    office: Office, used: list[str]
+) -> None:
+    await office.pricing.apply(
+        SUPPORTED.replace("plan: supported", "plan: larger").replace("288.00", "576.00")
+    )
+    globex = await subscribed(office, "globex", "2026-11-01T00:00:00Z")
+    office.now_us = at("2026-11-24T10:05:00Z")
+    await office.use(globex, "2026-11-10T00:00:00Z", input_tokens=100_100, output_tokens=0)
+    number = await office.issue("globex", early=True)
+    assert (await office.invoicing.late(number)).is_nothing
+    await office.pricing.end_subscription(globex.id, at("2026-11-26T00:00:00Z"))
+    assert (await office.invoicing.late(number)).is_nothing
+    await office.pricing.subscribe(globex.id, "larger", at("2026-11-26T00:00:00Z"))
+    await office.use(globex, *used, input_tokens=1, output_tokens=0)
+    late = await office.invoicing.late(number)
+    # Five of thirty days of 576.00, and as much of the minimum of 28.80.
+    assert (late.requests, late.amount, late.is_nothing) == (len(used), Decimal("100.80"), False)
+
+
 async def test_usage_before_the_first_prices_keeps_its_month_waiting(office: Office) -> None:
     await office.pricing.apply(LATE_PLAN.replace("EFFECTIVE", "2026-11-15T00:00:00Z"))
     acme = await subscribed(office, "acme", "2026-11-01T00:00:00Z", plan="late")

@@ -56,6 +56,29 @@ async def test_a_plan_is_stored_as_it_was_written(service: PricingService) -> No
     assert await service.list_plans(10) == [plan]
 
 
+def counting(day: str, model: str, price: str = "{price: 0.4, allowance: 1000}") -> str:
+    return f'  - {{effective: {day}T00:00:00Z, per: 1000, rates: [{{model: "{model}", input: {price}, output: free}}]}}\n'
+
+
+PLAIN = "0.4"
+
+
+async def test_an_allowance_given_again_over_a_version_without_one_is_warned_of(
+    service: PricingService,
+) -> None:
+    january = counting("2026-01-05", "*"), counting("2026-01-10", "*", PLAIN)
+    months = counting("2026-02-01", "*"), counting("2026-03-01", "*", PLAIN), counting("2026-04-01", "gol*")
+    first = await service.apply(text(*january, counting("2026-01-20", "gol*"), name="in-a-month"))
+    assert [each.where for each in first.warnings] == ["from 2026-01-20T00:00:00Z, gol* input"]
+    assert "what * input has counted before does not count here" in first.warnings[0].text
+    assert (await service.apply(text(*months, name="over-months"))).warnings == ()
+    await service.apply(text(*january, name="added-to"))
+    added = await service.apply(text(counting("2026-01-20", "gol*"), name="added-to"))
+    assert added.warnings == first.warnings
+    later = await service.apply(text(counting("2026-06-01", "gol*"), name="added-to"))
+    assert later.warnings == (), "of the stored ones it was told when they came"
+
+
 async def test_applying_a_file_again_changes_nothing(service: PricingService, migrated_url: str) -> None:
     await service.apply(text(JANUARY))
     rows = await ask(migrated_url, "SELECT * FROM price_plan_version")

@@ -49,7 +49,7 @@ def copied(part: Any) -> Any:
             value = copied(value)
         elif type(value) is dict:
             value = {key: copied(held) if type(held) in PARTS else held for key, held in value.items()}
-        elif type(value) is set:
+        elif type(value) in {set, bytearray}:
             value = value.copy()
         setattr(twin, name, value)
     return twin

@@ -120,6 +120,11 @@ class InvoicingService:
         made = draft(rows, terms, period, issuer.rounding, month=charged)
         return Preview(tenant, made, self._clock())
 
+    async def tenants_not_invoiced(self, start_us: int, end_us: int, rows_max: int) -> list[str]:
+        """Slugs of the tenants with usage in ``[start, end)`` whose present month has no invoice, most requests first."""
+        async with self._database.transaction() as connection:
+            return await store.tenants_not_invoiced(connection, start_us, end_us, self._clock(), rows_max)
+
     async def usage(self, tenant_slug: str, month: str | None = None) -> UsageReport:
         """What a tenant used in a month, the present one unless said, from the rollups."""
         async with self._database.transaction() as connection:

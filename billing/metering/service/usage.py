@@ -50,11 +50,6 @@ class UsageService:
         async with self._database.transaction() as connection:
             return await totals_store.usage_totals(connection, tenant_id, start_us, end_us)
 
-    async def tenants_used(self, start_us: int, end_us: int, rows_max: int) -> list[str]:
-        """Slugs of the tenants with usage in ``[start, end)``, most requests first."""
-        async with self._database.transaction() as connection:
-            return await totals_store.tenants_used(connection, start_us, end_us, rows_max)
-
     async def pace(self, since_us: int, first_tokens_max: int) -> Pace:
         """What arrived since an instant, and the waits of the latest streamed requests for their first token."""
         async with self._database.transaction() as connection:

@@ -24,11 +24,6 @@ WHERE tenant_id IN (SELECT id FROM tenant WHERE CAST(:tenant_id AS uuid) IS NULL
   AND bucket >= :starts AND bucket < :ends
 GROUP BY outcome, provenance ORDER BY outcome, provenance
 """)  # noqa: S608 - own names
-_TENANTS_USED = text("""
-SELECT slug FROM tenant JOIN usage_rollup ON usage_rollup.tenant_id = tenant.id
-WHERE bucket >= :starts AND bucket < :ends
-GROUP BY slug ORDER BY sum(requests) DESC, slug LIMIT :rows_max
-""")
 _PACE = text("""
 SELECT count(*), coalesce(sum(input), 0)::bigint, coalesce(sum(output), 0)::bigint
 FROM usage_record WHERE id >= :since
@@ -58,14 +53,6 @@ async def usage_totals(
         _TOTALS, {"tenant_id": tenant_id, "starts": to_datetime(start_us), "ends": to_datetime(end_us)}
     )
     return [UsageTotal(row[0], row[1], row[2], Components(*row[3:])) for row in rows]
-
-
-async def tenants_used(connection: Connection, start_us: int, end_us: int, rows_max: int) -> list[str]:
-    """Slugs of the tenants with usage in ``[start, end)``, most requests first."""
-    rows = await connection.execute(
-        _TENANTS_USED, {"starts": to_datetime(start_us), "ends": to_datetime(end_us), "rows_max": rows_max}
-    )
-    return [row[0] for row in rows]
 
 
 async def pace(connection: Connection, since_us: int, first_tokens_max: int) -> Pace:

@@ -5,17 +5,13 @@ Shapes: Anthropic's SDK ``types/beta`` (``beta_usage``, ``beta_message_delta_usa
 no request can use (negative, above ``COUNT_MAX``, ``true``, a fraction) is taken as missing.
 """
 
-import json
-import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 
+from billing.tokens.salvage import loads
 from billing.tokens.usage import COUNT_MAX
-
-DEPTH_MAX = 64
-"""A member of a reply that is nested deeper holds no count, and is left out where readers give up on it."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 
@@ -147,7 +143,6 @@ class Told(msgspec.Struct, frozen=True):
 
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]', re.DOTALL)
 _event = msgspec.json.Decoder(Event).decode
 _message = msgspec.json.Decoder(Message).decode
 _told = msgspec.json.Decoder(Told).decode
@@ -221,45 +216,11 @@ def _either(earlier: Any, present: Any, number: Callable[[int, int], int]) -> An
 
 def _lenient(shape: type[_Shape], decode: Callable[[bytes], _Shape], data: bytes) -> _Shape | None:
     try:
-        return _strict_or_salvaged(shape, decode, data)
-    except RecursionError:
-        # A tool's input is JSON inside the reply, nested as deep as the model was told to: its usage stands beside it.
-        return _strict_or_salvaged(shape, decode, _shallow(data))
-
-
-def _strict_or_salvaged(shape: type[_Shape], decode: Callable[[bytes], _Shape], data: bytes) -> _Shape | None:
-    try:
         return decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _salvaged(shape, data)
-
-
-def _salvaged(shape: type[_Shape], data: bytes) -> _Shape | None:
-    try:
-        # The library's reader takes what a strict one refuses: half a surrogate, bytes that are no UTF-8, large numbers.
-        whole = json.loads(data.decode(errors="replace"))
-    except ValueError:
-        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # A tool's input is JSON inside the reply, nested as deep as the model was told to: its usage stands beside it.
+        whole = loads(data)
     return _fitted(shape, whole) if isinstance(whole, dict) else None
-
-
-def _shallow(data: bytes) -> bytes:
-    """The same object without its members that are nested deeper than ``DEPTH_MAX``, found without recursion."""
-    members: list[bytes] = []
-    depth = deepest = start = 0
-    for token in _TOKEN.finditer(data):
-        mark = data[token.start()]
-        if mark in b"{[":
-            depth += 1
-            deepest = max(deepest, depth)
-            start = token.end() if depth == 1 else start
-        if depth == 1 and mark in b",}":
-            if deepest <= DEPTH_MAX:
-                members.append(data[start : token.start()])
-            start, deepest = token.end(), depth
-        if mark in b"}]":
-            depth -= 1
-    return b"{%b}" % b",".join(members)
 
 
 def _fitted(shape: type[_Shape], whole: dict[str, Any]) -> _Shape:

@@ -131,6 +131,10 @@ def test_the_head_says_whose_for_when_and_how_much() -> None:
     assert page.late.endswith("0.47 EUR. It is no part of this invoice; a later one bills it.")
     assert page.hash == "01" * 32
     assert invoice_page(document(), NOT_LATE).late == ""
+    fees = LateUsage(0, 0, 0, "EUR", 9_600)
+    assert invoice_page(document(), fees).late.startswith(
+        "Fees and minimums since its close: 96.00 EUR. It is no"
+    )
 
 
 def test_what_is_not_billed_stands_apart_with_its_worth_as_far_as_it_is_known() -> None:

@@ -13,9 +13,7 @@ from billing.settings import LimitsSettings
 from tests.limits_kit import NOW_US, TENANT, FakeStore, Time, answer, limit, new_id, slots
 
 
-async def test_the_first_question_of_a_tenant_is_one_question(
-    admission: Admission, store: FakeStore
-) -> None:
+async def test_the_first_question_of_a_tenant_is_one_question(admission: Admission, store: FakeStore) -> None:
     await admission.admit(new_id(), [limit(TENANT)], 1)
     await admission.admit(new_id(), [limit(TENANT)], 1)
     assert store.asked == ["admit", "admit"]

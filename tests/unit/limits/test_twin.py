@@ -149,7 +149,9 @@ def test_a_lease_that_is_found_over_lasts_for_the_grace_once_and_may_be_renewed(
         state(twin, usage_id, tokens(40), slots(2))
     late_us = NOW_US + 2 * LEASE_US
     words = {"ends_max": 9, "grace_us": 5}
-    assert state(twin, b"3", slots(2), now_us=late_us, **words) is State.REFUSED  # nobody could renew meanwhile
+    assert (
+        state(twin, b"3", slots(2), now_us=late_us, **words) is State.REFUSED
+    )  # nobody could renew meanwhile
     twin.renew([(b"1", None)], late_us + 1, lease_us=LEASE_US)
     assert state(twin, b"3", slots(2), now_us=late_us + 5, **words) is State.REFUSED
     assert state(twin, b"3", slots(2), now_us=late_us + 6, **words) is State.ADMITTED

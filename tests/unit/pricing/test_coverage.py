@@ -55,6 +55,15 @@ def test_a_plan_covers_the_quarters_that_its_prices_hold_for(
     assert found == expected
 
 
+@pytest.mark.parametrize(("hours", "share"), [(13, None), (0, None), (-13, "2828/2880")])
+def test_a_change_of_the_zone_costs_nobody_more_than_a_month_or_than_its_time(
+    hours: int, share: str | None
+) -> None:
+    changed = Month(0, (QUARTERS + 4 * hours) * BUCKET_US, QUARTERS)
+    (found,) = coverages([term(0, None, A)], changed).values()
+    assert (found and str(found)) == share
+
+
 def test_a_month_of_the_first_format_is_charged_in_full() -> None:
     assert coverages([term(2858, None, A)], Month(0, MONTH.end_us, None)) == {"a": None}
 
@@ -81,6 +90,23 @@ def test_a_share_of_an_amount_is_exact_to_the_twelfth_decimal() -> None:
     assert Coverage(1, 3, 0, 0).share(Decimal("0.000000000000000001")) == 0
     with pytest.raises(ValueError, match="more than 18 decimals"):
         Coverage(1, 3, 0, 0).share(Decimal("1E-19"))
+
+
+@given(
+    st.decimals(min_value=0, max_value=1_000_000, places=12),
+    st.lists(st.integers(min_value=1, max_value=400), min_size=1, max_size=7),
+)
+def test_parts_of_several_plans_are_off_by_less_than_half_a_last_decimal_each(
+    amount: Decimal, parts: list[int]
+) -> None:
+    whole = sum(parts)
+    shares = [Fraction(Coverage(part, whole, 0, 0).share(amount)) for part in parts]
+    assert abs(sum(shares) - Fraction(amount)) <= Fraction(len(parts), 2 * 10**12)
+
+
+def test_three_thirds_of_a_fee_miss_half_a_minor_unit() -> None:
+    third = Coverage(992, 2_976, 0, 0).share(Decimal("0.025"))
+    assert money.total([third] * 3) == Decimal("0.024999999999")
 
 
 @given(

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from billing.pricing.lint import lint, lint_change
+from billing.pricing.lint import lint, lint_change, may_share_a_month
 from billing.pricing.parse import parse
+from tests.invoice_kit import at
 
 EXAMPLES = Path(__file__).parents[3] / "examples/plans"
 
@@ -80,7 +81,8 @@ def changes(before: str, after: str) -> list[tuple[str, str]]:
         f"\n- {{effective: 2026-01-{day:02}T00:00:00Z, per: 1, rates: [{rates}]}}"
         for day, rates in ((1, before), (15, after))
     )
-    found = lint_change(*parse(text).versions)
+    earlier, later = parse(text).versions
+    found = lint_change(earlier, later)
     assert all(each.where.startswith("from 2026-01-15T00:00:00Z, ") for each in found)
     return [
         (each.where.partition(", ")[2], each.text.partition("goes on then ")[2].partition(". ")[0])
@@ -121,13 +123,69 @@ def test_a_version_that_counts_on_is_not_warned_of(before: str, after: str) -> N
     assert changes(before, after) == []
 
 
+BETWEEN = [
+    pytest.param("{model: a, input: 1, output: 1}", True, id="a version that counts nothing"),
+    pytest.param("{model: b, input: 1}", True, id="a version without the model"),
+    pytest.param(f'{{model: golem, {COUNTED}}}, {{model: "*", input: 1}}', True, id="one that counts some of it"),
+    pytest.param(f'{{model: "*", {COUNTED}}}', False, id="one that counts it"),
+    pytest.param(f'{{model: "gol*", {COUNTED}}}, {{model: "*", input: 1}}', False, id="one that counts what the later one counts"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("between", "is_warned"), BETWEEN)
+@pytest.mark.parametrize(("before", "after"), [("*", "gol*"), ("gol*", "*")])
+def test_usage_is_followed_over_versions_that_do_not_count_it(
+    before: str, after: str, between: str, *, is_warned: bool
+) -> None:
+    rates = (f'{{model: "{before}", {COUNTED}}}', between, f'{{model: "{after}", {COUNTED}}}')
+    first, middle, last = parse(
+        "plan: a\ncurrency: USD\nversions:"
+        + "".join(
+            f"\n- {{effective: 2026-01-{day:02}T00:00:00Z, per: 1, rates: [{each}]}}"
+            for day, each in zip((1, 10, 20), rates, strict=True)
+        )
+    ).versions
+    found = [each.where for each in lint_change(first, last, [middle])]
+    assert found == ([f"from 2026-01-20T00:00:00Z, {after} input"] if is_warned else [])
+
+
+def test_patterns_that_overlap_are_followed_too() -> None:
+    steps = ((1, "a*", TIERS), (5, "*", "output: 1"), (9, "*", TIERS), (13, "*b", TIERS))
+    first, plain, counting, last = parse(
+        "plan: a\ncurrency: USD\nversions:"
+        + "".join(
+            f'\n- {{effective: 2026-01-{day:02}T00:00:00Z, per: 1, rates: [{{model: "{model}", {price}}}]}}'
+            for day, model, price in steps
+        )
+    ).versions
+    assert len(lint_change(first, last, [plain])) == 1
+    assert lint_change(first, last, [plain, counting]) == ()
+
+
+MONTHS = [
+    ("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z", False),
+    ("2026-02-01T00:30:00Z", "2026-03-01T00:00:00Z", True),
+    ("2026-01-31T10:00:00Z", "2026-02-28T10:00:00Z", False),
+    ("2026-01-31T23:45:00Z", "2026-02-28T10:00:00Z", True),
+    ("2026-02-28T10:15:00Z", "2026-03-01T00:00:00Z", True),
+    ("2026-03-10T00:00:00Z", "2026-03-20T00:00:00Z", True),
+    ("2025-12-15T00:00:00Z", "2026-03-20T00:00:00Z", False),
+]
+
+
+@pytest.mark.parametrize(("ended", "starts", "shared"), MONTHS)
+def test_a_month_is_shared_in_some_time_zone_or_in_none(ended: str, starts: str, *, shared: bool) -> None:
+    assert may_share_a_month(at(ended), at(starts)) is shared
+
+
 def test_the_warning_names_both_rates_and_what_to_do() -> None:
     text = (
         "plan: a\ncurrency: USD\nversions:\n"
         f'- {{effective: 2026-01-01T00:00:00Z, per: 1, rates: [{{model: "llama*", {COUNTED}}}]}}\n'
         f'- {{effective: 2026-01-15T00:00:00Z, per: 1, rates: [{{model: "llama-*", {COUNTED}}}]}}\n'
     )
-    [warning] = lint_change(*parse(text).versions)
+    before, after = parse(text).versions
+    [warning] = lint_change(before, after)
     assert str(warning) == (
         "from 2026-01-15T00:00:00Z, llama-* input: what llama* input has counted before does not count here: in a month that "
         "goes on then 1,000 tokens are included once more. Keep the model pattern and the word as they were to count on"
