@@ -75,12 +75,22 @@ SENT: dict[str, tuple[str, dict[str, Any] | None]] = {
     "triton.generate": ("/v2/models/tiny/generate", {"text_input": "x"}),
 }
 """The path of a dialect, and what a request must hold where none was recorded; None is a form."""
+
+
+def _sglang(raw: bytes) -> TokenUsage:
+    if not raw.startswith(b"data:"):
+        return SglangReplyMeter(raw).usage()
+    meter: StreamMeter = SglangStreamMeter()
+    relay_of(Framing.SSE, meter).feed(raw, 0)
+    return meter.usage()
+
+
 NOT_PROXIED: dict[str, Callable[[bytes], TokenUsage]] = {
     "cohere.chat": lambda raw: CohereReplyMeter(raw).usage(),
     "llamacpp.embedding": lambda _raw: embedding_reply_meter().usage(),
     "openai.realtime": lambda raw: session_usage(raw.splitlines()),
     "openai.realtime.transcription": lambda raw: transcription_usage(raw.splitlines()),
-    "sglang.generate": lambda raw: _sglang(raw),
+    "sglang.generate": _sglang,
 }
 """Dialects of which only the usage is read."""
 
@@ -151,11 +161,3 @@ def relayed(case: Case, *pieces: bytes) -> tuple[bytes, bytes, TokenUsage]:
     relay = relay_of(case.call.framing, case.call.stream_meter(case.engine))
     out = b"".join([relay.feed(piece, 0) for piece in pieces])
     return out + relay.finish(0), relay.terminal, relay.meter.usage()
-
-
-def _sglang(raw: bytes) -> TokenUsage:
-    if not raw.startswith(b"data:"):
-        return SglangReplyMeter(raw).usage()
-    meter: StreamMeter = SglangStreamMeter()
-    relay_of(Framing.SSE, meter).feed(raw, 0)
-    return meter.usage()

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from billing.tokens.usage import Count, Provenance, TokenUsage, clamp, clamp
+from billing.tokens.usage import Count, Provenance, TokenUsage, clamp
 
 BYTES_PER_TOKEN = 4
 """What a tokenizer of English text averages."""

@@ -126,9 +126,8 @@ class TextCall(Call, frozen=True, kw_only=True):
             changes.update(engine.stream_fields)
             asked = an_object(self.members, "stream_options")
             # The last timings stand on the usage event where there is one: a client that wants those only would lose them.
-            added = (
-                {} if engine.timings and self.wish.timings and not self.wish.usage else engine.stream_options
-            )
+            only_timings = self.stream and engine.timings and self.wish.timings and not self.wish.usage
+            added = {} if only_timings else engine.stream_options
             if options := asked | added:
                 changes["stream_options"] = options
             if not self.stream:
