@@ -109,7 +109,9 @@ class EngineWatch:
         names = NAMES.get(backend.engine)
         track = self._tracks.get(backend.id)
         if names is None:
-            return EngineState(backend, at_us, fault=f"{backend.engine.facts.title} keeps no counters to compare with")
+            return EngineState(
+                backend, at_us, fault=f"{backend.engine.facts.title} keeps no counters to compare with"
+            )
         try:
             async with self._slots:
                 page = await self._fetch(backend.url + names.path)

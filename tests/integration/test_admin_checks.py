@@ -61,7 +61,12 @@ async def shop(migrated_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
 async def test_a_request_is_traced_from_its_key_to_its_cost(shop: Shop) -> None:
     found = await shop.api.ok("GET", f"/usage/records/{TRACED}/trace")
     assert (found["id"], found["tenant"], found["model"]) == (str(TRACED), "acme", "golden")
-    assert found["counts"]["cached_input"] == {"value": 1_008, "unit": "tokens", "provenance": "reported", "method": "usage"}
+    assert found["counts"]["cached_input"] == {
+        "value": 1_008,
+        "unit": "tokens",
+        "provenance": "reported",
+        "method": "usage",
+    }
     assert [(each["component"], each["quantity"], each["amount"]) for each in found["costs"]] == [
         ("uncached_input", 5, "0.0025"),
         ("cached_input", 1_008, "0.0504"),

@@ -111,7 +111,20 @@ def test_no_sample_names_a_tenant_or_a_key(workers: Workers) -> None:
     labels = {
         name for family in text_string_to_metric_families(text) for s in family.samples for name in s.labels
     }
-    assert labels <= {"outcome", "kind", "component", "process", "le", "decision", "scope", "meter", "result", "model", "backend", "unit"}
+    assert labels <= {
+        "outcome",
+        "kind",
+        "component",
+        "process",
+        "le",
+        "decision",
+        "scope",
+        "meter",
+        "result",
+        "model",
+        "backend",
+        "unit",
+    }
 
 
 def test_two_parents_on_one_host_are_shown_together_and_an_ended_run_no_more(workers: Workers) -> None:
