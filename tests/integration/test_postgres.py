@@ -212,7 +212,7 @@ def test_a_role_that_is_not_ours_is_refused() -> None:
 
 
 ALLOWED = {
-    "gateway": ["SELECT * FROM api_key", "SELECT * FROM directory_version", "SELECT * FROM deployment"],
+    "gateway": ["SELECT * FROM api_key", "SELECT * FROM directory_version", "SELECT * FROM deployment", "SELECT * FROM price_plan_version"],
     "recorder": [
         "SELECT collection FROM tenant",
         "INSERT INTO spool (id, host, registered_at) VALUES (gen_random_uuid(), 'h', now())",
@@ -224,7 +224,12 @@ ALLOWED = {
     "portal": ["SELECT * FROM usage_record", "SELECT * FROM usage_rollup"],
 }  # fmt: skip
 FORBIDDEN = {
-    "gateway": ["UPDATE api_key SET name = 'x'", "SELECT * FROM usage_record", "SELECT * FROM price_plan"],
+    "gateway": [
+        "UPDATE api_key SET name = 'x'",
+        "SELECT * FROM usage_record",
+        "SELECT * FROM invoice",
+        "UPDATE price_plan SET name = 'x'",
+    ],
     "recorder": [
         "SELECT * FROM api_key",
         "UPDATE usage_record SET output = 0",
