@@ -21,7 +21,7 @@ from billing.limits.limit import Enforce, Limit, Meter, OnFailure
 from billing.limits.live import Usage
 from billing.limits.outbox import Kind, Post
 from billing.limits.ports import Epoch, NotExecuted
-from billing.limits.twin import Decision, State, Twin
+from billing.limits.twin import Decision, Twin
 from billing.settings import LimitsSettings
 from tests.integration.valkey_kit import eventually
 from tests.metering_kit import id_maker
@@ -107,13 +107,13 @@ class Scripts:
         self.tenant_id = tenant_id
 
     def admit(self, usage_id: bytes, asks: Sequence[Ask], now: int, *, lease_us: int, epoch_us: int | None = None,
-              is_forced: bool = False, ends_max: int = 0, grace_us: int = 0) -> Decision:  # fmt: skip
+              charged: float | None = None, ends_max: int = 0, grace_us: int = 0) -> Decision:  # fmt: skip
         """As :meth:`billing.limits.twin.Twin.admit`."""
         head: list[Part] = [
             usage_id,
             lease_us,
-            epoch_us or b"",
-            b"force" if is_forced else b"",
+            now if epoch_us is None else epoch_us,
+            b"" if charged is None else charged,
             ends_max,
             grace_us,
         ]
@@ -172,7 +172,8 @@ class FakeStore:
     """A store in memory on the twin.
 
     ``deaf`` does what it is asked and lets nobody know; ``away`` does nothing; ``full`` refuses and says so. ``postponed``
-    answers to posts only in the next pause.
+    answers to posts only in the next pause. Of a cluster only the server of ``lost_tenants`` may be away, or the one that
+    tells the epoch (``is_epoch_away``).
     """
 
     def __init__(self, time: Time) -> None:
@@ -183,7 +184,8 @@ class FakeStore:
         self.answers: list[Callable[[], None]] = []
         self.returns = 0
         self.asked: list[str] = []
-        self.ends_max: list[int] = []
+        self.lost_tenants: set[UUID] = set()
+        self.is_epoch_away = False
         self.posts: list[Post] = []
 
     @property
@@ -195,9 +197,8 @@ class FakeStore:
         if self.away or self.deaf:
             raise Unavailable("no answer")
 
-    async def admit(self, tenant_id: UUID, request_id: UUID, asks: Sequence[Ask], *, lease_us: int, is_checked: bool,
-                    ends_max: int, grace_us: int) -> Decision:  # fmt: skip
-        self.ends_max.append(ends_max)
+    async def admit(self, tenant_id: UUID, request_id: UUID, asks: Sequence[Ask], *, lease_us: int, ends_max: int,
+                    grace_us: int) -> Decision:  # fmt: skip
         if self.full:
             raise NotExecuted("OOM")
         decision = self.twin.admit(
@@ -205,7 +206,7 @@ class FakeStore:
             asks,
             self.time(),
             lease_us=lease_us,
-            epoch_us=self._began() if is_checked else None,
+            epoch_us=self._began(),
             ends_max=ends_max,
             grace_us=grace_us,
         )
@@ -218,17 +219,16 @@ class FakeStore:
 
     def send(self, post: Post, done: Callable[[bool], None]) -> None:
         self.posts.append(post)
-        taken = not self.away and not self.full
+        taken = not self.away and not self.full and post.tenant_id not in self.lost_tenants
         if taken and post.kind is Kind.GRANT:
-            answer = self.twin.admit(
+            self.twin.admit(
                 post.id,
                 post.asks,
                 self.time(),
                 lease_us=post.lease_us,
                 epoch_us=self._began(),
-                is_forced=True,
+                charged=post.charged,
             )
-            taken = answer.state is not State.UNVERIFIED
         elif taken:
             released = post.kind is Kind.RELEASE
             self.twin.settle(post.id, post.used, self.time(), is_released=released, memory_us=post.memory_us)
@@ -237,20 +237,21 @@ class FakeStore:
         else:
             done(taken and not self.deaf)
 
-    async def _renew(self, usages: Sequence[Usage], lease_us: int) -> int:
+    async def _renew(self, tenant_id: UUID, usages: Sequence[Usage], lease_us: int) -> int:
         self._heard("renew")
+        if tenant_id in self.lost_tenants or self.full:
+            raise NotExecuted("its server is away")
         used = [(usage_id.bytes, tokens) for usage_id, tokens in usages]
         return self.twin.renew(used, self.time(), lease_us=lease_us)
 
     def renew(self, tenant_id: UUID, usages: Sequence[Usage], lease_us: int) -> Awaitable[int]:
-        return self._renew(usages, lease_us)
+        return self._renew(tenant_id, usages, lease_us)
 
     async def epoch(self) -> Epoch:
         self._heard("epoch")
+        if self.is_epoch_away or self.full:
+            raise NotExecuted("its server is away")
         return Epoch(self._began(), self.time())
-
-    async def silent(self) -> Epoch:
-        raise Unavailable("no answer")
 
     def returned(self) -> None:
         self.returns += 1

@@ -11,13 +11,24 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from billing.infra.valkey_call import Call, NotExecuted, Part, Reply, Script, ValkeyError
+from billing.infra.valkey_call import Call, Greeter, NotExecuted, Part, Reply, Request, Script, ValkeyError
 from billing.infra.valkey_cluster import SLOTS, Cluster, slot_of
 from billing.infra.valkey_connection import Limits
 from billing.infra.valkey_link import Greeting, Link, Terms
 from billing.infra.valkey_url import Address, address_of
 
-__all__ = ["SLOTS", "NotExecuted", "Part", "Reply", "Script", "Valkey", "ValkeyError", "slot_of"]
+__all__ = [
+    "SLOTS",
+    "Greeter",
+    "NotExecuted",
+    "Part",
+    "Reply",
+    "Request",
+    "Script",
+    "Valkey",
+    "ValkeyError",
+    "slot_of",
+]
 
 STALL_TIMEOUT_S = 1.0
 CONNECT_TIMEOUT_S = 1.0
@@ -53,6 +64,7 @@ class Valkey:
         address = address_of(url)
         limits = Limits(timeout_s, stall_timeout_s, queue_max)
         self._terms = Terms(limits, connect_timeout_s, address.tls_context(), monotonic)
+        self._greeters: list[Greeter] = []
         self._cluster: Cluster | None = None
         self._link = self._make_link(address)
 
@@ -87,6 +99,10 @@ class Valkey:
             await self._cluster.close()
         await self._link.close()
 
+    def greet_with(self, greeter: Greeter) -> None:
+        """Have every connection that is made from now on begin so, before any call is sent on it."""
+        self._greeters.append(greeter)
+
     def call(self, *parts: Part, key: bytes | None = None) -> Reply:
         """Send a command; ``key`` is needed on a cluster, and says which server.
 
@@ -109,6 +125,11 @@ class Valkey:
         return call.future
 
     # What the links call.
+
+    async def greet(self, request: Request, greeting: Greeting) -> None:
+        """Let each noun say what it has to say first."""
+        for each in self._greeters:
+            await each(request, greeting.is_cluster)
 
     def connected_to(self, link: Link, greeting: Greeting) -> None:
         """A server was reached: the first of a cluster opens the map."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from billing.errors import Unavailable
@@ -10,6 +11,11 @@ Part = bytes | str | int | float
 """One word of a command."""
 Reply = asyncio.Future[Any]
 """bytes, int, None, a list of these, or ``ValkeyError`` inside a list; raises ``Unavailable`` or ``ValkeyError``."""
+
+Request = Callable[..., Reply]
+"""Sends the words of one command on a connection that nobody else uses yet."""
+Greeter = Callable[[Request, bool], Awaitable[None]]
+"""Begins a connection, of a cluster's server or of another; what it raises ends the attempt to connect."""
 
 NOT_NOW = frozenset({"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "OOM",
                      "READONLY", "TRYAGAIN", "WRONGPASS"})  # fmt: skip

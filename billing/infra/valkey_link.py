@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from billing.errors import Unavailable
-from billing.infra.valkey_call import Call, NotExecuted, ValkeyError, error_of
+from billing.infra.valkey_call import Call, NotExecuted, Request, ValkeyError, error_of
 from billing.infra.valkey_connection import Connection, Limits
 from billing.infra.valkey_url import Address
 
@@ -41,6 +41,10 @@ class Terms(msgspec.Struct, frozen=True):
 
 class Keeper(Protocol):
     """Who keeps the links, as they see it."""
+
+    async def greet(self, request: Request, greeting: Greeting) -> None:
+        """Ask what must be asked before anything else; what it raises ends the attempt."""
+        ...
 
     def connected_to(self, link: "Link", greeting: Greeting) -> None:
         """A connection is ready, for the first time or again."""
@@ -183,6 +187,7 @@ class Link:
             async with asyncio.timeout(timeout_s):
                 await self._connect(connection)
                 greeting = await self._shake_hands(connection)
+                await self._keeper.greet(connection.request, greeting)
         except BaseException as error:
             # Whatever it is, also a cancellation: nothing stays open.
             connection.close(str(error))

@@ -12,12 +12,12 @@ import msgspec
 
 from billing.clock import MICROSECONDS_PER_SECOND, Clock
 from billing.errors import LimitReached, LimitsUnavailable, Unavailable
-from billing.limits.bucket import Ask, Verdict, ask_of, asks_of, counting
+from billing.limits.bucket import Ask, Verdict, announced, ask_of, asks_of, counting
 from billing.limits.delivery import Delivery
 from billing.limits.fallback import Fallback
 from billing.limits.headers import Headers, duration, headers
+from billing.limits.leases import Leases
 from billing.limits.limit import Limit, Meter, OnFailure
-from billing.limits.live import LiveRequests
 from billing.limits.outbox import Kind, Post
 from billing.limits.permit import Permit, Place
 from billing.limits.ports import NotExecuted, Store
@@ -29,19 +29,20 @@ __all__ = ["CHECK_INTERVAL_S", "Admission", "Permit"]
 CHECK_INTERVAL_S = 1.0
 """How often a worker calls :meth:`Admission.renew`: a lost store is noticed, and told of live requests, as soon."""
 RETURN_GRACE_US = 2_000_000
-"""How long every gateway has to announce its live requests to a store that came back or lost its memory."""
+"""How long every gateway has to announce its live requests to a store that lost its memory, and to renew a lease that was
+found over because the store was away, hung, refused, or had its clock set on."""
 FINISH_MAX_US = 2_000_000
 """How long a worker that ends waits until the store has taken what is left."""
 ENDS_MAX = 20
-"""Leases of dead gateways that one admission ends."""
+"""Leases that are over of which one admission takes care."""
 LIMITS_MAX = 50_000
 """Limits of which what they are asked is remembered; beyond them it is worked out anew."""
-IDS_MAX = 250
-"""Leases that one command renews; it may charge each, and nobody else is served meanwhile."""
 MEMORY_US = 600 * MICROSECONDS_PER_SECOND
 """How long the store remembers an ended id that might be sent again."""
 CLOCK_SAMPLE_MAX_US = MICROSECONDS_PER_SECOND
 """A reply that took longer says too little about the store's clock."""
+CLOCK_JUMP_US = MICROSECONDS_PER_SECOND
+"""A clock that went so far on by itself was set, and leases may be over: all are renewed."""
 
 
 class Admission:
@@ -56,15 +57,18 @@ class Admission:
         self._clock = clock
         self._monotonic = monotonic
         self._lease_us = int(settings.lease_s * MICROSECONDS_PER_SECOND)
-        self._renewal_interval_us = int(settings.renewal_interval_s * MICROSECONDS_PER_SECOND)
         self._difference_max_us = int(settings.clock_difference_max_s * MICROSECONDS_PER_SECOND)
-        self._live = LiveRequests()
+        self._leases = Leases(
+            store, int(settings.renewal_interval_s * MICROSECONDS_PER_SECOND), self._lease_us
+        )
+        self._live = self._leases.live
         self._delivery = Delivery(store, settings.queue_max)
         self._fallback = Fallback(settings.replicas_max)
         self._asked: dict[UUID, tuple[Limit, Ask]] = {}
+        self._is_store_known = False
         self._epoch_us: int | None = None
-        self._returned_us = monotonic()
-        self._renewed_us: int | None = None
+        self._is_loss_counted = False
+        self._checked_difference_us = 0
         self.clock_difference_us = 0
         """By how much the store's clock is ahead of this host's."""
         self.counts: Counter[tuple[str, ...]] = Counter()
@@ -147,31 +151,34 @@ class Admission:
         if place is None:
             return
         if permit.is_local:
-            self._fallback.settle(permit.id, tokens_used, self._monotonic(), is_told=place.is_store)
+            is_told = place is not Place.WORKER
+            self._fallback.settle(permit.id, tokens_used, self._monotonic(), is_told=is_told)
+        if place is Place.WORKER:
+            return
         if place is Place.UNCLEAR:
-            self._release(permit.tenant_id, permit.id)
-        elif place.is_store:
-            memory_us = MEMORY_US if place is Place.ANNOUNCED else 0
-            settlement = Post(Kind.SETTLE, permit.tenant_id, permit.id.bytes, tokens_used, memory_us)
-            self._delivery.post(settlement)
+            # By its id, so that it counts once, whether the store had admitted it or not.
+            self._delivery.post(self._grant_of(permit, place))
+        memory_us = 0 if place is Place.STORE else MEMORY_US
+        self._delivery.post(Post(Kind.SETTLE, permit.tenant_id, permit.id.bytes, tokens_used, memory_us))
 
     def reconnected(self) -> None:
         """The store was reached, for the first time or again: its leases may have run on without us."""
-        self._returned_us = self._monotonic()
-        self._renewed_us = None
+        self._leases.renew_all()
         self._delivery.hold()
         self._store.returned()
 
     async def renew(self) -> None:
-        """Renew what is due, look at the store's epoch and clock, and send what it has not taken. Never raises."""
+        """Look at the store's epoch and clock, renew what is due, and send what it has not taken. Never raises.
+
+        Whatever fails of it keeps back nothing else: of a cluster one server may be away, and each is told its own.
+        """
         if not self._store.connected:
             return
-        try:
-            await self._renew_leases()
-            await self._check_epoch()
-        except Unavailable as fault:
-            self.counts["store", "refused" if isinstance(fault, NotExecuted) else "unanswered"] += 1
-            return
+        for check in (self._check_epoch, self._renew_leases):
+            try:
+                await check()
+            except Unavailable as fault:
+                self.counts["store", "refused" if isinstance(fault, NotExecuted) else "unanswered"] += 1
         self._hand_over()
         self._delivery.flush()
 
@@ -186,25 +193,33 @@ class Admission:
     # Asking the store.
 
     async def _ask(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Decision:
-        asks = self._asks(limits, tokens_bound)
+        before_us = self._clock()
         tenant_id = limits[0].tenant_id
-        decision = await self._ask_once(tenant_id, request_id, asks, is_checked=False)
-        if decision.state is State.UNVERIFIED:
-            await self._look_at(tenant_id)
-            decision = await self._ask_once(tenant_id, request_id, asks, is_checked=True)
-        if decision.state not in {State.ADMITTED, State.REFUSED}:
-            raise NotExecuted(f"the store does not decide: {decision.state.name.lower()}")
+        decision = await self._store.admit(
+            tenant_id,
+            request_id,
+            self._asks(limits, tokens_bound),
+            lease_us=self._lease_us,
+            ends_max=ENDS_MAX,
+            grace_us=RETURN_GRACE_US,
+        )
+        self._is_store_known = True
+        self._compare_clocks(before_us, decision.now_us)
+        if decision.begins:
+            self._look_at(tenant_id)
+        if decision.state is State.ENDED:
+            raise NotExecuted("the store does not decide: the request has ended")
         return decision
 
-    async def _look_at(self, tenant_id: UUID) -> None:
-        """The store knows nothing of a tenant: it is new to the store, or the store is new, or that part of it is."""
-        held = self._live.at_store(tenant_id)  # now: what is admitted while this waits is not lost
-        try:
-            await self._check_epoch()
-        except Unavailable as fault:
-            raise NotExecuted(str(fault)) from fault  # of the request, whatever became of this question
+    def _look_at(self, tenant_id: UUID) -> None:
+        """The store knew nothing of a tenant: it is new to the store, or the store is new, or that part of it is.
+
+        Answers come in order: what was admitted since is not live here yet, and what is live was known before.
+        """
+        held = self._live.at_store(tenant_id)
         if lost := [permit for permit in held if not self._delivery.has_grant(permit.id.bytes)]:
             self.counts["store", "lost"] += 1
+            self._is_loss_counted = True
             self._announce(lost)
 
     def _asks(self, limits: Sequence[Limit], tokens_bound: int) -> list[Ask]:
@@ -221,24 +236,6 @@ class Admission:
             asks.append(known[1])
         return asks
 
-    async def _ask_once(
-        self, tenant_id: UUID, request_id: UUID, asks: Sequence[Ask], *, is_checked: bool
-    ) -> Decision:
-        before_us = self._clock()
-        # Others may not have renewed their leases yet at a store that has just come back.
-        is_settled = self._monotonic() - self._returned_us >= RETURN_GRACE_US
-        decision = await self._store.admit(
-            tenant_id,
-            request_id,
-            asks,
-            lease_us=self._lease_us,
-            is_checked=is_checked,
-            ends_max=ENDS_MAX if is_settled else 0,
-            grace_us=RETURN_GRACE_US,
-        )
-        self._compare_clocks(before_us, decision.now_us)
-        return decision
-
     def _compare_clocks(self, before_us: int, store_us: int) -> None:
         after_us = self._clock()
         if after_us - before_us <= CLOCK_SAMPLE_MAX_US:
@@ -247,11 +244,16 @@ class Admission:
     async def _check_epoch(self) -> None:
         before_us = self._clock()
         epoch = await self._store.epoch()
+        self._is_store_known = True
         self._compare_clocks(before_us, epoch.now_us)
+        if abs(self.clock_difference_us - self._checked_difference_us) > CLOCK_JUMP_US:
+            self._leases.renew_all()
+        self._checked_difference_us = self.clock_difference_us
         if self._epoch_us is not None and epoch.epoch_us != self._epoch_us:
-            self.counts["store", "lost"] += 1
+            if not self._is_loss_counted:
+                self.counts["store", "lost"] += 1
             self._announce(self._live.at_store())
-        self._epoch_us = epoch.epoch_us
+        self._epoch_us, self._is_loss_counted = epoch.epoch_us, False
 
     # What the answer means.
 
@@ -288,11 +290,14 @@ class Admission:
         """Each limit's own policy; a limit that only counts does not matter now."""
         enforced = tuple(limit for limit in limits if limit.is_enforced)
         closed = next((limit for limit in enforced if limit.on_failure is OnFailure.CLOSED), None)
-        if closed is None and enforced and self._epoch_us is None:
+        if closed is None and enforced and not self._is_store_known:
             closed = enforced[0]  # a worker that never reached the store does not know what others admitted
         decision = None
         if closed is None:
-            decision = self._fallback.admit(request_id, enforced, tokens_bound, self._monotonic())
+            is_told = place is Place.UNCLEAR
+            decision = self._fallback.admit(
+                request_id, enforced, tokens_bound, self._monotonic(), is_told=is_told
+            )
         if decision is not None and decision.state is State.ADMITTED:
             self.counts["fallback", "open"] += 1
             permit = Permit(request_id, limits[0].tenant_id, tokens_bound, enforced, [], is_local=True)
@@ -311,7 +316,7 @@ class Admission:
         now_us = self._monotonic()
         for permit in self._live.at_worker():
             # Its share stays taken until it ends: the next outage hands out no more than what is left.
-            self._grant(permit, is_counted=False)
+            self._grant(permit)
         for debt in self._fallback.owed(now_us):
             (ask,) = asks_of((debt.limit,), 0)
             owed = msgspec.structs.replace(ask, take=debt.used, hold=0.0)
@@ -322,47 +327,39 @@ class Admission:
     # What must reach the store.
 
     async def _renew_leases(self) -> None:
-        now_us = self._monotonic()
-        if self._renewed_us is not None and now_us - self._renewed_us < self._renewal_interval_us:
-            return
-        asked = [
-            (permits, self._store.renew(permits[0].tenant_id, self._live.usages(permits), self._lease_us))
-            for permits in self._live.batches(IDS_MAX)
-        ]
-        failure: Unavailable | None = None
-        for permits, answer in asked:
-            try:
-                held = await answer
-            except Unavailable as fault:
-                failure = fault  # the others were sent too, and their answers may come
-                continue
-            if held < len(permits):
-                self._announce(permits)
-        if failure is not None:
-            raise failure
-        self._renewed_us = now_us
+        lost, fault = await self._leases.renew(self._monotonic())
+        self._announce(lost)
+        if fault is not None:
+            raise fault
 
     def _announce(self, permits: Iterable[Permit]) -> None:
         """Tell a store that lost live requests of them; one that has them takes nothing twice."""
         for permit in permits:
             place = self._live.place(permit.id)
             if place is not None and place.is_store and not self._delivery.has_grant(permit.id.bytes):
-                self._grant(permit, is_counted=True)
+                self._grant(permit)
 
-    def _grant(self, permit: Permit, *, is_counted: bool) -> None:
-        """Have the store hold what a live request holds.
-
-        ``is_counted``: the store's level lacks the reservation already, because it started empty or charged a lease that
-        it took for over; what is reserved then adds as much to the level.
-        """
-        asks = tuple(
-            msgspec.structs.replace(ask, take=-ask.hold if is_counted and ask.window_us else 0.0)
-            for ask in asks_of(permit.limits, permit.tokens_bound)
-            if ask.hold > 0
-        )
+    def _grant(self, permit: Permit) -> None:
+        """Have the store hold what a live request holds."""
+        post = self._grant_of(permit, self._live.place(permit.id))
         self._live.put(permit, Place.ANNOUNCED)
-        self._delivery.keep(
-            Post(Kind.GRANT, permit.tenant_id, permit.id.bytes, lease_us=self._lease_us, asks=asks)
+        self._delivery.keep(post)
+
+    def _grant_of(self, permit: Permit, place: Place | None) -> Post:
+        """What makes a request known to the store. Where its answer did not come, it is asked for all of it again."""
+        asks, charged = asks_of(permit.limits, permit.tokens_bound), 0
+        if place is not Place.UNCLEAR:
+            asks = [ask for ask in asks if ask.hold > 0]
+        if place is not None and place.is_store:
+            charged = self._live.charged(permit.id)
+            asks = [announced(ask, charged) for ask in asks]
+        return Post(
+            Kind.GRANT,
+            permit.tenant_id,
+            permit.id.bytes,
+            lease_us=self._lease_us,
+            asks=tuple(asks),
+            charged=charged,
         )
 
     def _release(self, tenant_id: UUID, request_id: UUID) -> None:

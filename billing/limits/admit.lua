@@ -1,52 +1,60 @@
 -- Admit a request under all its limits or under none, in the server's time.
 --
 -- KEYS  {tenant}:held  {tenant}:leases  then the bucket of each limit
--- ARGV  usage id, lease µs, '' or what a tenant that is not known gets as its epoch: µs, or the key that holds it (set
---       now where it is missing), 'force' or '', leases to end at most, grace µs, now µs or '' (tests only),
+-- ARGV  usage id, lease µs, what a tenant that is not known gets as its epoch: µs, or the key that holds it (set now where
+--       it is missing), '' or what was charged of the request already: then it is forced, leases to look at at most,
+--       grace µs, now µs or '' (tests only),
 --       then for each limit seven doubles: amount, window µs, burst, created µs, take, hold, 1 for shadow
--- reply state (0 refused, 1 admitted, 2 the tenant's epoch is not known, 3 the id has ended), now µs,
+-- reply state (0 refused, 1 admitted, 2 the id has ended), now µs, 1 if the tenant was not known,
 --       then for each limit: fits, remaining, reset µs, wait µs
 --
 -- Idempotent by the usage id: an id that is held is answered again and takes nothing. Forced, everything is granted
 -- whatever is left: what was admitted elsewhere must be known here.
 
-local REFUSED, ADMITTED, UNVERIFIED, OVER = 0, 1, 2, 3
+local REFUSED, ADMITTED, OVER = 0, 1, 2
 local FIRST_BUCKET, FIRST_LIMIT = 3, 8
 local ASK = '<ddddddd'
 
 local held_key, leases_key = KEYS[1], KEYS[2]
 local prefix = string.sub(held_key, 1, -5)
-local id, lease, is_forced, grace = ARGV[1], tonumber(ARGV[2]), ARGV[4] == 'force', tonumber(ARGV[6])
+local id, lease, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6])
+local charged = tonumber(ARGV[4])
+local is_forced = charged ~= nil
 local now = tonumber(ARGV[7])
 keeps_for_ever = now ~= nil
 now = now or server_time()
 
--- What dead gateways never settled is charged in full when its lease ends.
+-- What dead gateways never settled is charged in full when its lease ends. One that is found over lasts for the grace
+-- once more, in which a gateway that lives renews it: this server may have hung, refused or been away for longer than a
+-- lease, or its clock was set on, and nobody could renew any. Half a microsecond marks one that had its grace.
 local ends_max = tonumber(ARGV[5])
 if ends_max > 0 then
-  local over = redis.call('ZRANGE', leases_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, ends_max)
-  for _, member in ipairs(over) do
+  local over = redis.call('ZRANGE', leases_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, ends_max, 'WITHSCORES')
+  for place = 1, #over, 2 do
+    local member = over[place]
     local record = redis.call('HGET', held_key, member)
-    if is_held(record) then
-      charge(prefix, record, now, nil)
+    if grace > 0 and is_held(record) and tonumber(over[place + 1]) % 1 == 0 then
+      redis.call('ZADD', leases_key, now + grace + 0.5, member)
+    else
+      if is_held(record) then
+        charge(prefix, record, now, nil)
+      end
+      redis.call('HDEL', held_key, member)
+      redis.call('ZREM', leases_key, member)
     end
-    redis.call('HDEL', held_key, member)
-    redis.call('ZREM', leases_key, member)
   end
 end
 
 local known = redis.call('HMGET', held_key, 'epoch', id)
 local epoch, record = tonumber(known[1]), known[2]
+local begins = epoch and 0 or 1
 if not epoch then
-  if ARGV[3] == '' then
-    return {UNVERIFIED, now}
-  end
   local word = tonumber(ARGV[3]) and ARGV[3] or since(ARGV[3], now)
   epoch = tonumber(word)
   redis.call('HSET', held_key, 'epoch', word)
 end
 if record and string.sub(record, 1, 1) == ENDED then
-  return {OVER, now}
+  return {OVER, now, begins}
 end
 
 local count = #KEYS - FIRST_BUCKET + 1
@@ -78,14 +86,15 @@ end
 
 local is_new = not record
 if is_new and (is_admitted or is_forced) then
-  local promises = {HELD}
+  local is_running = is_forced and charged > 0
+  local promises = is_running and {RUNNING, struct.pack(CHARGED, charged)} or {HELD}
   for i = 1, count do
     if fit[i] or is_forced then
       local bucket, hold = buckets[i], holds[i]
       bucket.level = bucket.level - takes[i]
       bucket.reserved = bucket.reserved + hold
       write(KEYS[FIRST_BUCKET + i - 1], bucket)
-      if hold > 0 then
+      if hold > 0 or is_running then
         promises[#promises + 1] = struct.pack(PROMISE, hold, string.sub(KEYS[FIRST_BUCKET + i - 1], #prefix + 1))
       end
     end
@@ -94,7 +103,7 @@ if is_new and (is_admitted or is_forced) then
   redis.call('ZADD', leases_key, now + lease, id)
 end
 
-local reply = {(record or is_admitted or is_forced) and ADMITTED or REFUSED, now}
+local reply = {(record or is_admitted or is_forced) and ADMITTED or REFUSED, now, begins}
 for i = 1, count do
   local bucket = buckets[i]
   local free = bucket.level - bucket.reserved
@@ -113,9 +122,9 @@ for i = 1, count do
     end
   end
   local place = 4 * i
-  reply[place - 1] = fit[i] and 1 or 0
-  reply[place] = math.floor(math.max(0, free + tolerance(bucket.burst)))
-  reply[place + 1] = reset
-  reply[place + 2] = wait
+  reply[place] = fit[i] and 1 or 0
+  reply[place + 1] = math.floor(math.max(0, free + tolerance(bucket.burst)))
+  reply[place + 2] = reset
+  reply[place + 3] = wait
 end
 return reply

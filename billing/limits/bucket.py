@@ -89,6 +89,18 @@ def asks_of(limits: Sequence[Limit], tokens_bound: int, replicas: int = 1) -> li
     return [ask_of(limit, tokens_bound, replicas) for limit in limits]
 
 
+def announced(ask: Ask, charged: float) -> Ask:
+    """What is asked for a request that runs and that the store knows no more, after ``charged`` tokens were charged of it.
+
+    The store's level lacks the rest of the reservation already, because it started empty or charged the rest when the
+    lease ended; what is reserved now adds as much to the level.
+    """
+    if ask.window_us == 0:
+        return ask
+    hold = max(0.0, ask.hold - charged)
+    return msgspec.structs.replace(ask, take=-hold, hold=hold)
+
+
 def opened(ask: Ask, now_us: int, epoch_us: int) -> Bucket:
     """The bucket of a limit of which the store holds nothing.
 

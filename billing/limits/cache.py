@@ -6,15 +6,21 @@ All keys of a tenant carry one hash tag, so that a script finds them on one node
     {<tenant hex>}:held          usage id → what it holds; ``epoch`` → since when the tenant's buckets are remembered
     {<tenant hex>}:leases        usage id → when its lease ends
     billing:epoch                since when this store remembers anything
+    billing:epoch:seen           when a gateway last looked at it; not on a cluster
+    billing:epoch:process        which process answered then, by its run id; not on a cluster
     billing:epoch:{<number>}     on a cluster, since when one slot does: servers lose their memory one by one
 
 A tenant of whom nothing is held gets the epoch of the server beside it. On a cluster that is the marker of its slot,
 which goes where the slot goes; no marker means that the slot began to remember now. Gateways mark all slots when they
 have reached a server, within a minute, so that a tenant that is new begins as on a single server.
+
+A server that comes back with an old snapshot is told to forget it before it is asked anything (``greet.lua``). On a cluster
+that is not done: there each server must append to a file, or keep nothing.
 """
 
 import asyncio
 import itertools
+import logging
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,7 +31,7 @@ from uuid import UUID
 
 from billing.errors import Unavailable
 from billing.infra import valkey
-from billing.infra.valkey import SLOTS, Part, Script, ValkeyError, slot_of
+from billing.infra.valkey import SLOTS, Greeter, Part, Request, Script, ValkeyError, slot_of
 from billing.limits.bucket import Ask, Verdict
 from billing.limits.live import Usage
 from billing.limits.outbox import Kind, Post
@@ -33,13 +39,17 @@ from billing.limits.ports import Epoch, NotExecuted
 from billing.limits.twin import Decision, State
 
 EPOCH_KEY = b"billing:epoch"
+SEEN_KEY = b"billing:epoch:seen"
+PROCESS_KEY = b"billing:epoch:process"
 MARKERS_MAX = 256
 """Slots that are marked at once, about once a second: all within 64 s."""
 PAUSE_S = 0.02
-_HEAD = 2
+_HEAD = 3
 """Words of a reply before its verdicts."""
 _VERDICT = 4
 _pack_ask = struct.Struct("<7d").pack
+
+_log = logging.getLogger(__name__)
 
 
 class Transport(Protocol):
@@ -55,8 +65,8 @@ class Transport(Protocol):
         """Whether keys lie on several servers."""
         ...
 
-    def call(self, *parts: Part, key: bytes | None = None) -> "asyncio.Future[Any]":
-        """Send a command."""
+    def greet_with(self, greeter: Greeter) -> None:
+        """Have every connection begin so, before anything else is sent on it."""
         ...
 
     def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Part]) -> "asyncio.Future[Any]":
@@ -72,6 +82,7 @@ ADMIT = _source("bucket.lua", "admit.lua")
 SETTLE = _source("bucket.lua", "settle.lua")
 RENEW = _source("bucket.lua", "renew.lua")
 EPOCH = _source("epoch.lua")
+GREET = _source("greet.lua")
 
 
 class LimitCache:
@@ -80,6 +91,7 @@ class LimitCache:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._unmarked: deque[int] = deque()
+        transport.greet_with(greet)
 
     def __repr__(self) -> str:
         return f"<LimitCache {self._transport!r}>"
@@ -96,13 +108,11 @@ class LimitCache:
         asks: Sequence[Ask],
         *,
         lease_us: int,
-        is_checked: bool,
         ends_max: int,
         grace_us: int,
     ) -> Decision:
         """All asks or none, in one script; raises ``NotExecuted``, or ``Unavailable`` if the outcome is unknown."""
-        marker = self._marker(tenant_id) if is_checked else b""
-        head: list[Part] = [request_id.bytes, lease_us, marker, b"", ends_max, grace_us]
+        head: list[Part] = [request_id.bytes, lease_us, self._marker(tenant_id), b"", ends_max, grace_us]
         try:
             return _decision(await self._transport.script(ADMIT, *_admission(tenant_id, head, asks)))
         except (valkey.NotExecuted, ValkeyError) as fault:
@@ -111,7 +121,7 @@ class LimitCache:
     def send(self, post: Post, done: Callable[[bool], None]) -> None:
         """Send a post without waiting; ``done`` is told once whether it was taken."""
         if post.kind is Kind.GRANT:
-            head: list[Part] = [post.id, post.lease_us, self._marker(post.tenant_id), b"force", 0, 0]
+            head: list[Part] = [post.id, post.lease_us, self._marker(post.tenant_id), post.charged, 0, 0]
             answer = self._transport.script(ADMIT, *_admission(post.tenant_id, head, post.asks))
         else:
             used: Part = b"" if post.used is None else post.used
@@ -135,16 +145,22 @@ class LimitCache:
 
         On a cluster the slots get their own markers meanwhile, a few each time.
         """
+        keys = [EPOCH_KEY, SEEN_KEY]
         if self._transport.is_cluster:
+            keys = [EPOCH_KEY]
             for _ in range(min(MARKERS_MAX, len(self._unmarked))):
                 self._mark(self._unmarked.popleft())
-        epoch_us, now_us = await _answer(self._transport.script(EPOCH, [EPOCH_KEY], []))
+        epoch_us, now_us = await _answer(self._transport.script(EPOCH, keys, []))
         return Epoch(int(epoch_us), int(now_us))
 
     def returned(self) -> None:
-        """A server was reached: whatever slots it may have lost are marked again."""
+        """A server was reached: whatever slots it may have lost are marked again.
+
+        After those that are still to be marked: servers that come and go put off none for ever.
+        """
         if self._transport.is_cluster:
-            self._unmarked = deque(range(SLOTS))
+            waiting = set(self._unmarked)
+            self._unmarked.extend(slot for slot in range(SLOTS) if slot not in waiting)
 
     async def pause(self) -> None:
         """Let answers come for a moment."""
@@ -164,32 +180,61 @@ class LimitCache:
         return marker_of(slot_of(tenant_id.hex.encode()))
 
 
+async def greet(request: Request, is_cluster: bool) -> None:
+    """Begin a connection: have an old snapshot forgotten; of a cluster's server only say that one may come back.
+
+    Raises ``Unavailable`` where that cannot be done now. A server that forbids it is trusted, and that is logged.
+    """
+    if is_cluster:
+        await _look_at_file(request)
+        return
+    found = await request(b"EVAL", GREET.source, 3, EPOCH_KEY, SEEN_KEY, PROCESS_KEY)
+    if found > 0:
+        _log.warning("Valkey came back with an old snapshot, which was forgotten: limits begin empty")
+    elif found < 0:
+        _log.warning(
+            "Valkey cannot be made to forget an old snapshot if it comes back with one: it forbids INFO or SCAN"
+        )
+
+
+async def _look_at_file(request: Request) -> None:
+    try:
+        told = await request(b"INFO", b"persistence")
+    except (ValkeyError, Unavailable):
+        return  # it is said for those who can read it; nothing depends on it
+    if b"\naof_enabled:0" in told:
+        _log.warning(
+            "a server of the cluster has no append-only file: if it keeps snapshots, one that is killed hands out "
+            'limits again; set `appendonly yes`, or keep none with `save ""`'
+        )
+
+
 def marker_of(slot: int) -> bytes:
     """The key of a cluster's slot that tells since when the slot is remembered; it lies in that slot."""
-    return b"%s:{%s}" % (EPOCH_KEY, _tags()[slot])
+    return _markers()[slot]
 
 
 @cache
-def _tags() -> tuple[bytes, ...]:
-    """For each slot the smallest number that falls into it, in words: always the same."""
+def _markers() -> tuple[bytes, ...]:
+    """For each slot the key with the smallest number that falls into it: always the same."""
     tags: dict[int, bytes] = {}
     for number in itertools.count():
         tag = b"%d" % number
         tags.setdefault(slot_of(tag), tag)
         if len(tags) == SLOTS:
-            return tuple(tags[slot] for slot in range(SLOTS))
+            return tuple(b"%s:{%s}" % (EPOCH_KEY, tags[slot]) for slot in range(SLOTS))
     raise AssertionError("numbers have no end")
 
 
 def _tenant_keys(tenant_id: UUID) -> list[bytes]:
-    tag = tenant_id.hex.encode()
-    return [b"{%s}:held" % tag, b"{%s}:leases" % tag]
+    tag = b"{%s}:" % tenant_id.hex.encode()
+    return [tag + b"held", tag + b"leases"]
 
 
 def _admission(tenant_id: UUID, head: Sequence[Part], asks: Sequence[Ask]) -> tuple[list[bytes], list[Part]]:
     """Keys and words of the script: ``head``, no time of our own, then what each limit is asked."""
-    keys = _tenant_keys(tenant_id)
     prefix = b"{%s}:" % tenant_id.hex.encode()
+    keys = [prefix + b"held", prefix + b"leases"]
     words: list[Part] = [*head, b""]
     for ask in asks:
         keys.append(prefix + ask.bucket.encode())
@@ -204,7 +249,7 @@ def _decision(reply: Sequence[int]) -> Decision:
         Verdict(reply[place] == 1, reply[place + 1], reply[place + 2], reply[place + 3])
         for place in range(_HEAD, len(reply), _VERDICT)
     ]
-    return Decision(State(reply[0]), reply[1], tuple(verdicts))
+    return Decision(State(reply[0]), reply[1], tuple(verdicts), reply[2] == 1)
 
 
 def _is_taken(kind: Kind, reply: "asyncio.Future[Any]") -> bool:

@@ -40,9 +40,18 @@ class Fallback:
         return f"<Fallback 1/{self._replicas_max} {self._twin!r}>"
 
     def admit(
-        self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int, now_us: int
+        self,
+        request_id: UUID,
+        limits: Sequence[Limit],
+        tokens_bound: int,
+        now_us: int,
+        *,
+        is_told: bool = False,
     ) -> Decision | None:
-        """Decide by this worker's shares, on its own clock; None where a share is too small to admit anything."""
+        """Decide by this worker's shares, on its own clock; None where a share is too small to admit anything.
+
+        ``is_told``: the store will be told of the request by its id, so what it takes at once is not owed.
+        """
         asks = asks_of(limits, tokens_bound, self._replicas_max)
         if any(ask.burst < 1 for ask in asks) or not self._has_room(asks, now_us):
             return None
@@ -50,7 +59,15 @@ class Fallback:
         if decision.state is State.ADMITTED:
             users = ((ask.bucket, (limit, request_id)) for ask, limit in zip(asks, limits, strict=True))
             self._users.update(users)
+            if is_told:
+                self._tell_taken(asks, now_us)
         return decision
+
+    def _tell_taken(self, asks: Sequence[Ask], now_us: int) -> None:
+        for ask in asks:
+            if ask.take > 0:
+                told = self._still_told(ask.bucket, self._twin.buckets[ask.bucket], now_us)
+                self._told[ask.bucket] = (told + ask.take, now_us)
 
     def settle(
         self, request_id: UUID, tokens_used: int | None, now_us: int, *, is_told: bool = False

@@ -1,6 +1,6 @@
 """The requests that a worker has admitted and that have not ended: who holds for each, and how far it is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from billing.limits.permit import Permit, Place
@@ -15,6 +15,7 @@ class LiveRequests:
     def __init__(self) -> None:
         self._requests: dict[UUID, tuple[Permit, Place]] = {}
         self._used: dict[UUID, int] = {}
+        self._charged: dict[UUID, int] = {}
 
     def __repr__(self) -> str:
         return f"<LiveRequests {len(self._requests)}, {len(self._used)} counted>"
@@ -41,6 +42,7 @@ class LiveRequests:
         request = self._requests.pop(usage_id, None)
         if self._used:
             self._used.pop(usage_id, None)
+            self._charged.pop(usage_id, None)
         return None if request is None else request[1]
 
     def at_store(self, tenant_id: UUID | None = None) -> list[Permit]:
@@ -64,6 +66,16 @@ class LiveRequests:
             if len(batch) == ids_max:
                 yield batches.pop(permit.tenant_id)
         yield from batches.values()
+
+    def note_charged(self, usages: Iterable[Usage]) -> None:
+        """The store has taken how far these were: so much is charged of those that still run."""
+        for usage_id, used in usages:
+            if used is not None and usage_id in self._used:
+                self._charged[usage_id] = used
+
+    def charged(self, usage_id: UUID) -> int:
+        """How many tokens of a request the store surely charged while it ran."""
+        return self._charged.get(usage_id, 0)
 
     def usages(self, permits: list[Permit]) -> list[Usage]:
         """How far each of these requests is."""

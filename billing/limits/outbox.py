@@ -31,6 +31,8 @@ class Post(msgspec.Struct, frozen=True):
     """How long the store remembers that the id has ended, so that nothing revives it."""
     lease_us: int = 0
     asks: tuple[Ask, ...] = ()
+    charged: int = 0
+    """Of a grant: what was charged of the request already."""
 
 
 class Outbox:

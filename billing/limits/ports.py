@@ -42,11 +42,13 @@ class Store(Protocol):
         asks: Sequence[Ask],
         *,
         lease_us: int,
-        is_checked: bool,
         ends_max: int,
         grace_us: int,
     ) -> Decision:
-        """All asks or none; of a tenant that it does not know only if its epoch was looked at (``is_checked``)."""
+        """All asks or none.
+
+        Of up to ``ends_max`` leases that are over it ends those that were found over ``grace_us`` before and not renewed.
+        """
         ...
 
     def send(self, post: Post, done: Callable[[bool], None]) -> None:

@@ -28,9 +28,7 @@ class State(IntEnum):
 
     REFUSED = 0
     ADMITTED = 1
-    UNVERIFIED = 2
-    """Nothing was decided: the store holds nothing of the tenant, and whether it ever did must be found out first."""
-    ENDED = 3
+    ENDED = 2
     """The usage id has ended already."""
 
 
@@ -40,6 +38,8 @@ class Decision(msgspec.Struct, frozen=True):
     state: State
     now_us: int
     verdicts: tuple[Verdict, ...] = ()
+    begins: bool = False
+    """Whether the tenant was not known: it is new to the store, or the store, or that part of it, lost its memory."""
 
 
 class _Lease(msgspec.Struct, frozen=True):
@@ -48,6 +48,13 @@ class _Lease(msgspec.Struct, frozen=True):
     holds: tuple[tuple[str, float], ...] | None
     ends_us: int
     charged: float = 0.0
+    is_overdue: bool = False
+    """Whether it lasts for the grace only: it was found over."""
+
+    @property
+    def due_us(self) -> float:
+        """When it is over, as the scripts write it: half a microsecond tells that it was found over before."""
+        return self.ends_us + 0.5 if self.is_overdue else self.ends_us
 
 
 class Twin:
@@ -78,31 +85,35 @@ class Twin:
         *,
         lease_us: int,
         epoch_us: int | None = None,
-        is_forced: bool = False,
+        charged: float | None = None,
         ends_max: int = 0,
         grace_us: int = 0,
     ) -> Decision:
-        """Admit under all limits or under none; forced, grant whatever is left. An id that is held takes nothing."""
-        self._end_leases(now_us, ends_max)
+        """Admit under all limits or under none. An id that is held takes nothing.
+
+        ``epoch_us``: what a tenant that is not known gets as its epoch, now unless said. ``charged``: what was charged of
+        the request already; it is forced then, and granted whatever is left.
+        """
+        self._end_leases(now_us, ends_max, grace_us)
+        begins, is_forced = self._epoch_us is None, charged is not None
         if self._epoch_us is None:
-            self._epoch_us = epoch_us
-        if self._epoch_us is None:
-            return Decision(State.UNVERIFIED, now_us)
+            self._epoch_us = now_us if epoch_us is None else epoch_us
         lease = self._leases.get(usage_id)
         if lease is not None and lease.holds is None:
-            return Decision(State.ENDED, now_us)
+            return Decision(State.ENDED, now_us, begins=begins)
         present = [self._present(ask, now_us, self._epoch_us, grace_us) for ask in asks]
         fit = [fits(bucket, ask) for bucket, ask in zip(present, asks, strict=True)]
         is_admitted = all(does_fit or ask.is_shadow for does_fit, ask in zip(fit, asks, strict=True))
         if lease is None and (is_admitted or is_forced):
             present = self._take(
-                usage_id, asks, present, [does_fit or is_forced for does_fit in fit], now_us + lease_us
-            )
+                usage_id, asks, present, [does_fit or is_forced for does_fit in fit],
+                _Lease((), now_us + lease_us, charged or 0.0),
+            )  # fmt: skip
         state = State.ADMITTED if lease is not None or is_admitted or is_forced else State.REFUSED
         verdicts = (
             verdict(bucket, ask, does_fit=d) for bucket, ask, d in zip(present, asks, fit, strict=True)
         )
-        return Decision(state, now_us, tuple(verdicts))
+        return Decision(state, now_us, tuple(verdicts), begins)
 
     def settle(
         self,
@@ -130,8 +141,9 @@ class Twin:
                 count += 1
                 if used is not None and used > lease.charged:
                     lease = self._charge_running(lease, lease.holds, now_us, used)
-                ends_us = max(lease.ends_us, now_us + lease_us)
-                self._leases[usage_id] = msgspec.structs.replace(lease, ends_us=ends_us)
+                if now_us + lease_us > lease.ends_us:
+                    lease = msgspec.structs.replace(lease, ends_us=now_us + lease_us, is_overdue=False)
+                self._leases[usage_id] = lease
         return count
 
     def _present(self, ask: Ask, now_us: int, epoch_us: int, grace_us: int) -> Bucket:
@@ -147,7 +159,7 @@ class Twin:
         asks: Sequence[Ask],
         present: Sequence[Bucket],
         granted: Sequence[bool],
-        ends_us: int,
+        lease: _Lease,
     ) -> list[Bucket]:
         after = [
             taken(bucket, ask) if is_granted else bucket
@@ -156,16 +168,28 @@ class Twin:
         for bucket, ask, is_granted in zip(after, asks, granted, strict=True):
             if is_granted:
                 self.buckets[ask.bucket] = bucket
-        holds = [(ask.bucket, ask.hold) for ask, g in zip(asks, granted, strict=True) if g and ask.hold > 0]
-        self._leases[usage_id] = _Lease(tuple(holds), ends_us)
+        # One that runs, and was charged beyond what it reserved, is charged of what more it uses.
+        holds = tuple(
+            (ask.bucket, ask.hold)
+            for ask, is_granted in zip(asks, granted, strict=True)
+            if is_granted and (ask.hold > 0 or lease.charged > 0)
+        )
+        self._leases[usage_id] = msgspec.structs.replace(lease, holds=holds)
         return after
 
-    def _end_leases(self, now_us: int, ends_max: int) -> None:
+    def _end_leases(self, now_us: int, ends_max: int, grace_us: int) -> None:
+        """End what is over; one that is found over for the first time lasts for the grace, so that it may be renewed."""
         if ends_max == 0:
             return
-        over = sorted((lease.ends_us, id_) for id_, lease in self._leases.items() if lease.ends_us <= now_us)
+        over = sorted((each.due_us, id_) for id_, each in self._leases.items() if each.due_us <= now_us)
         for _, usage_id in over[:ends_max]:
-            self._charge(self._leases.pop(usage_id), now_us, None)
+            lease = self._leases[usage_id]
+            if grace_us > 0 and lease.holds is not None and not lease.is_overdue:
+                self._leases[usage_id] = msgspec.structs.replace(
+                    lease, ends_us=now_us + grace_us, is_overdue=True
+                )
+            else:
+                self._charge(self._leases.pop(usage_id), now_us, None)
 
     def _charge(self, lease: _Lease, now_us: int, used: float | None) -> None:
         for name, hold in lease.holds or ():
@@ -183,4 +207,4 @@ class Twin:
                 part = min(hold, more)
                 self.buckets[name] = charged(refilled(bucket, now_us), part, more)
             kept.append((name, hold - part))
-        return _Lease(tuple(kept), lease.ends_us, used)
+        return msgspec.structs.replace(lease, holds=tuple(kept), charged=used)

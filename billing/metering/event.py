@@ -13,7 +13,6 @@ import msgspec
 from billing.ids import instant_of
 from billing.tokens.usage import UNKNOWN, Outcome, TokenUsage
 
-
 DIALECT = "openai"
 """The dialect of entries that were written before it was a field."""
 _OPENED_FIRST = 14

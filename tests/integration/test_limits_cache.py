@@ -32,9 +32,9 @@ NOBODY = UUID(int=1)
 BRIEF_LEASE = LimitsSettings(timeout_s=2.0, lease_s=0.3, renewal_interval_s=0.1)
 
 
-async def after_grace(admission: Admission) -> None:
-    """Leases are ended only when every gateway had time to renew its own; for this one, that time is over."""
-    admission._returned_us -= RETURN_GRACE_US
+async def grace_passes() -> None:
+    """A lease that is found over ends only when every gateway had time to renew its own."""
+    await asyncio.sleep(RETURN_GRACE_US / 1_000_000 + 0.05)
 
 
 async def test_two_hundred_at_once_over_two_gateways_against_fifty_a_minute(valkey_url: str) -> None:
@@ -139,8 +139,7 @@ async def test_an_admission_repeated_under_its_id_takes_nothing(valkey_url: str)
         store, request_id = LimitCache(valkey), new_id()
         await store.epoch()
         answers = [
-            await store.admit(tenant, request_id, asks_of(limits, 60), lease_us=10**7, is_checked=True,
-                              ends_max=0, grace_us=0)
+            await store.admit(tenant, request_id, asks_of(limits, 60), lease_us=10**7, ends_max=0, grace_us=0)
             for _ in range(3)
         ]  # fmt: skip
         assert [[verdict.remaining for verdict in answer.verdicts] for answer in answers] == [[49, 40, 0]] * 3
@@ -158,17 +157,18 @@ async def test_a_dead_gateways_reservations_are_charged_in_full_and_its_slots_ar
         assert await count(living, [slots], 1) == 0
         await asyncio.sleep(0.35)
         assert await count(living, [slots], 1) == 0  # others may still be about to renew
-        await after_grace(living)
+        await grace_passes()
         assert await count(living, [slots], 1) == 1
         refusal = await admitted(living, [tokens], 200)
         assert isinstance(refusal, LimitReached)
-        assert dict(refusal.headers)[b"x-ratelimit-remaining-tokens"] in {b"100", b"106"}
+        assert int(dict(refusal.headers)[b"x-ratelimit-remaining-tokens"]) in range(
+            100, 140
+        )  # and what refilled
 
 
 async def test_a_renewed_lease_lasts(valkey_url: str) -> None:
     slots = [limit(fresh_tenant(), Meter.CONCURRENCY, 1)]
     async with gateway(valkey_url, BRIEF_LEASE) as streaming, gateway(valkey_url) as other:
-        await after_grace(other)
         permit = await streaming.admit(new_id(), slots, 1)
         for _ in range(6):
             await asyncio.sleep(0.1)
@@ -197,17 +197,19 @@ async def test_a_host_whose_clock_jumps_gets_no_longer_leases(valkey_url: str) -
 async def test_a_stream_is_charged_with_each_renewal(valkey_url: str) -> None:
     tenant = fresh_tenant()
     limits = [limit(tenant, Meter.TOKENS, 1_000, burst=2_000), limit(tenant, Meter.CONCURRENCY, 2)]
+    scripts = Scripts(valkey_url, tenant)
     async with gateway(valkey_url, BRIEF_LEASE) as admission:
         permit = await admission.admit(new_id(), limits, 1_500)
         admission.progress(permit, 900)
         await asyncio.sleep(0.1)
         await admission.renew()
-        bucket = Scripts(valkey_url, tenant).bucket(limits[0])
-        assert (round(bucket.level), bucket.reserved) == (1_100, 600)
+        bucket = scripts.bucket(limits[0])
+        assert (round(bucket.level, -1), bucket.reserved) == (1_100, 600)
         admission.settle(permit, 950)
         await settled(admission)
-        bucket = Scripts(valkey_url, tenant).bucket(limits[0])
+        bucket = scripts.bucket(limits[0])
         assert (round(bucket.level, -1), bucket.reserved) == (1_050, 0)
+    scripts.close()
 
 
 async def test_a_lease_that_was_taken_for_over_is_announced_again(valkey_url: str) -> None:
@@ -216,7 +218,8 @@ async def test_a_lease_that_was_taken_for_over_is_announced_again(valkey_url: st
     async with gateway(valkey_url, BRIEF_LEASE) as asleep, gateway(valkey_url) as other:
         permit = await asleep.admit(new_id(), limits, 600)
         await asyncio.sleep(0.35)
-        await after_grace(other)
+        assert await count(other, limits, 1, 1) == 0
+        await grace_passes()
         ended = await other.admit(new_id(), limits, 1)
         other.settle(ended, 0)
         await settled(other)
@@ -226,7 +229,9 @@ async def test_a_lease_that_was_taken_for_over_is_announced_again(valkey_url: st
         asleep.settle(permit, 100)
         await settled(asleep)
         permit = await other.admit(new_id(), limits, 1)
-        assert dict(permit.headers)[b"x-ratelimit-remaining-tokens"] in {b"899", b"900", b"905", b"910"}
+        assert int(dict(permit.headers)[b"x-ratelimit-remaining-tokens"]) in range(
+            899, 960
+        )  # and what refilled
 
 
 async def test_a_cancelled_admission_frees_what_it_may_have_taken(valkey_url: str) -> None:

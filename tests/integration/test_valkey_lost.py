@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 
 from billing.errors import Unavailable
-from billing.infra.valkey import Valkey
-from tests.integration.valkey_kit import HELLO, PONG, ScriptedValkey, ValkeyServer, connected, eventually
+from billing.infra.valkey import Request, Valkey
+from tests.integration.valkey_kit import (
+    HELLO,
+    PONG,
+    ScriptedValkey,
+    ValkeyServer,
+    connected,
+    eventually,
+    valkey,
+)
 
 AT_ONCE_S = 0.05
 BACK_WITHIN_S = 1.0
@@ -168,3 +176,47 @@ async def test_attempts_are_spaced() -> None:
         async with connected(server.url):
             await asyncio.sleep(2.4)
     assert 8 <= server.connections <= 9  # at 0, 20, 60, 140, 300, 620, 1120, 1620 and 2120 ms
+
+
+async def test_what_is_to_be_said_first_is_said_before_any_call_on_each_connection(
+    server: ValkeyServer,
+) -> None:
+    client = valkey(server.url)
+    modes: list[bool] = []
+
+    async def greet(request: Request, is_cluster: bool) -> None:
+        modes.append(is_cluster)
+        await asyncio.sleep(0.01)
+        await request("SET", "greeted", len(modes))
+
+    client.greet_with(greet)
+    try:
+        first = client.call("GET", "greeted")  # held until the first attempt is over
+        await client.connect()
+        assert await first == b"1"
+        server.kill()
+        await eventually(lambda: not client.connected, 3.0)
+        server.start()
+        await eventually(lambda: client.connected, 3.0)
+        assert await client.call("GET", "greeted") == b"2"
+        assert modes == [False, False]
+    finally:
+        await client.close()
+
+
+async def test_a_server_that_cannot_do_what_is_said_first_is_not_connected_to(server: ValkeyServer) -> None:
+    client = valkey(server.url)
+
+    async def greet(request: Request, is_cluster: bool) -> None:
+        await request("SET", "greeted", int(is_cluster))
+
+    client.greet_with(greet)
+    server.ask("CONFIG", "SET", "maxmemory", 1)
+    try:
+        await client.connect()
+        assert not client.connected
+        assert "cannot serve now: OOM" in repr(client)
+        server.ask("CONFIG", "SET", "maxmemory", 0)
+        await eventually(lambda: client.connected, 3.0)
+    finally:
+        await client.close()

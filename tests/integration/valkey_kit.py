@@ -92,7 +92,10 @@ class ValkeyServer:
             connection.sendall(hiredis.pack_command(parts))
             reader = hiredis.Reader(notEnoughData=NotImplemented)
             while (reply := reader.gets()) is NotImplemented:
-                reader.feed(connection.recv(65_536))
+                data = connection.recv(65_536)
+                if not data:
+                    raise ConnectionError("the server closed it")
+                reader.feed(data)
         if isinstance(reply, Exception):
             raise reply
         return reply
