@@ -136,12 +136,13 @@ class NativeReplyMeter(ReplyMeter):
         if not self._view.fields:
             return body
         try:
-            if not is_array(body):
-                return msgspec.json.encode(self._view.of_final(decode_members(body), stream=False))
-            finals = [self._view.of_final(members, stream=False) for members in decode_array(body)]
+            several = decode_array(body) if is_array(body) else [decode_members(body)]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return body
-        return msgspec.json.encode(finals)
+        finals = [self._view.of_final(members, stream=False) for members in several]
+        if finals == several:
+            return body
+        return msgspec.json.encode(finals if is_array(body) else finals[0])
 
 
 def _events(body: bytes) -> list[Event]:

@@ -221,9 +221,13 @@ class TgiReplyMeter(ReplyMeter):
         if self._shows_details:
             return body
         listed = _listed(body)
-        if listed is not None:
-            return msgspec.json.encode([msgspec.Raw(_without_details(bytes(each))) for each in listed])
-        return _without_details(body)
+        if listed is None:
+            return _without_details(body)
+        shown = [_without_details(bytes(each)) for each in listed]
+        # A list of which nothing is taken passes as it was written, its blanks too.
+        if shown == [bytes(each) for each in listed]:
+            return body
+        return msgspec.json.encode([msgspec.Raw(each) for each in shown])
 
 
 def _without_details(body: bytes) -> bytes:

@@ -198,3 +198,8 @@ def test_recorded_replies_yield_their_counts(subtests: pytest.Subtests) -> None:
             assert case["dialect"] == "tgi.generate"
             usage = TgiReplyMeter(case["raw"].encode(), shows_details=True).usage()
             assert values(usage) == (case["expect"]["input"], case["expect"]["output"])
+
+
+@pytest.mark.parametrize("body", [b"[null ,null]", b'[ {"generated_text" : "a"} ]', b"[]", b" [1, 2]"])
+def test_a_list_of_which_nothing_is_taken_passes_as_it_was_written(body: bytes) -> None:
+    assert TgiReplyMeter(body).stripped(body) == body
