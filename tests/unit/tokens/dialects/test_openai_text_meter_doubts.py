@@ -1,7 +1,10 @@
 """Counts and members that are not what they seem: raw reasoning, counts that fall, usage that is there because we asked."""
 
+import msgspec
 import pytest
 
+from billing.tokens.components import Components, components
+from billing.tokens.dialects.openai_text_meter import TextReplyMeter
 from billing.tokens.engines import GENERIC, LLAMA_CPP, OPENAI, TGI, VLLM
 from billing.tokens.meter import Edit
 from billing.tokens.usage import UNKNOWN
@@ -46,3 +49,24 @@ def test_a_usage_event_with_a_vendors_own_member_is_there_because_we_asked(membe
     assert (
         call().stream_meter(GENERIC).see(event(usage=used(9, 1), prompt_filter_results=[]), 0) is Edit.STRIP
     )
+
+
+def test_one_multimodal_payload_is_disjoint_components_that_add_up_to_the_engines_total() -> None:
+    """Text, image, audio and video in; text, audio and reasoning out; in vLLM's words and OpenAI's."""
+    reply = msgspec.json.encode({
+        "id": "c-1", "model": "omni", "choices": [{"index": 0, "message": {"content": "a", "reasoning_content": "b"}}],
+        "usage": {
+            "prompt_tokens": 1_000, "completion_tokens": 300, "total_tokens": 1_300,
+            "prompt_tokens_details": {
+                "cached_tokens": 200, "created_cache_tokens": 50, "audio_tokens": 90,
+                "multimodal_tokens": {"image": 256, "video": 400, "audio": 90},
+            },
+            "completion_tokens_details": {"reasoning_tokens": 120, "audio_tokens": 60},
+        },
+    })  # fmt: skip
+    made = components(TextReplyMeter(VLLM, reply).usage())
+    assert made == Components(
+        uncached_input=4, cached_input=200, cache_write=50, audio_input=90, image_input=256, video_input=400,
+        answer_output=120, reasoning=120, audio_output=60,
+    )  # fmt: skip
+    assert (made.input, made.output, made.total) == (1_000, 300, 1_300)
