@@ -8,11 +8,11 @@ from typing import Any
 from billing.tokens.call import Asked, Call
 from billing.tokens.dialects.ollama_meter import (
     EmbeddedReplyMeter,
-    KnownReplyMeter,
     OllamaReplyMeter,
     OllamaStreamMeter,
 )
 from billing.tokens.engines import Engine
+from billing.tokens.fixed import FixedReplyMeter
 from billing.tokens.members import (
     Members,
     an_object,
@@ -63,7 +63,7 @@ class OllamaCall(Call, frozen=True, kw_only=True):
     def reply_meter(self, engine: Engine, body: bytes) -> ReplyMeter:  # noqa: ARG002 - every engine of this dialect reports alike
         """What reads the whole reply; a request to stream is answered whole where its prompt is empty."""
         if self.operation is Operation.SHOW:
-            return KnownReplyMeter(self._known())
+            return FixedReplyMeter(self._known())
         if self.operation is Operation.EMBEDDINGS:
             return EmbeddedReplyMeter(body, self._known())
         return OllamaReplyMeter(body, self._known())

@@ -244,29 +244,6 @@ class EmbeddedReplyMeter(ReplyMeter):
         return filled(self._reply.counts(), self._known)
 
 
-class KnownReplyMeter(ReplyMeter):
-    """For a reply that says nothing of usage, because all of it is known."""
-
-    __slots__ = ("_known",)
-
-    def __init__(self, known: TokenUsage) -> None:
-        self._known = known
-
-    @property
-    def response_id(self) -> str | None:
-        """It has none."""
-        return None
-
-    @property
-    def response_model(self) -> str | None:
-        """It names none."""
-        return None
-
-    def usage(self) -> TokenUsage:
-        """What was known before."""
-        return self._known
-
-
 def _reported(value: object, method: str) -> Count:
     whole = value if isinstance(value, int) and not isinstance(value, bool) else None
     return count(whole, Provenance.REPORTED, method)
