@@ -11,7 +11,7 @@ import msgspec
 
 from billing.clock import Clock
 from billing.errors import BillingError, Unavailable, UpstreamBroken, UpstreamUnreachable
-from billing.gateway.books import Books
+from billing.gateway.books import NOTHING_WRITTEN, Books
 from billing.gateway.ending import Ending, refusal, stream_ending, stream_outcome, with_units
 from billing.gateway.forward import frames, is_encoded, is_json, reply_headers
 from billing.gateway.ports import Client, Headers, Reply, Tokenizer
@@ -161,13 +161,15 @@ class Answers:
         waited for, because a waking costs as much as all the rest (performance.md, lesson 9).
         """
         waiting = b""
-        progressed_us = 0
+        written_us = NOTHING_WRITTEN
+        clock, feed = self._clock, relay.feed
 
         def take(piece: bytes) -> bool:
-            nonlocal waiting, progressed_us
-            now_us = self._clock()
-            out = relay.feed(piece, now_us)
-            progressed_us = self._books.progress(work, relay.meter, progressed_us, now_us)
+            nonlocal waiting, written_us
+            now_us = clock()
+            out = feed(piece, now_us)
+            if now_us not in written_us:
+                written_us = self._books.progress(work, relay.meter, now_us)
             if out and not client.pass_on(out):
                 waiting = out
                 return False
@@ -184,13 +186,14 @@ class Answers:
         """Make a whole reply of a stream, which the engine counts while it runs, for a client that wants no stream."""
         gathering = Gathering(work.meter, assembler)
         fault: BillingError | None = None
-        progressed_us = 0
+        written_us = NOTHING_WRITTEN
         try:
             while not work.meter.done and (piece := await reply.read()):
                 now_us = self._clock()
                 if gathering.feed(piece, now_us) > self._settings.reply_body_bytes_max:
                     raise _too_large(self._settings.reply_body_bytes_max)
-                progressed_us = self._books.progress(work, work.meter, progressed_us, now_us)
+                if now_us not in written_us:
+                    written_us = self._books.progress(work, work.meter, now_us)
         except Unavailable as broken:
             fault = broken
         gathering.finish(self._clock())

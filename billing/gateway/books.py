@@ -13,6 +13,9 @@ from billing.settings import Durability, GatewaySettings
 from billing.tokens.meter import StreamMeter
 from billing.tokens.usage import Provenance, total_tokens, weakest
 
+NOTHING_WRITTEN = range(0)
+"""What :meth:`Books.progress` gives back before it has written anything."""
+
 
 class Books:
     """Keeps the spool and the limits of one worker in step with its requests."""
@@ -54,11 +57,13 @@ class Books:
         """Whether the request was opened and not closed."""
         return work.request.id.int in self._open
 
-    def progress(self, work: Work, meter: StreamMeter, progressed_us: int, now_us: int) -> int:
-        """Write what is known of a stream, at most once an interval; when that was last done."""
-        # A clock that was set back makes the next entry due, too.
-        if 0 <= now_us - progressed_us < self._progress_interval_us or meter.first_token_us is None:
-            return progressed_us
+    def progress(self, work: Work, meter: StreamMeter, now_us: int) -> range:
+        """Write what is known of a stream; the instants at which no other entry is due, none before the first token.
+
+        A clock that is set back leaves them, so the next entry is due then, too.
+        """
+        if meter.first_token_us is None:
+            return NOTHING_WRITTEN
         at_us = work.request.at_us
         ttft_us = max(0, meter.first_token_us - at_us)
         usage = meter.usage()
@@ -67,7 +72,7 @@ class Books:
         if work.permit is not None and used is not None and weakest(usage) is not Provenance.ESTIMATED:
             # What is charged is never refunded: only what the engine itself counted.
             self._admission.progress(work.permit, used)
-        return now_us
+        return range(now_us, now_us + self._progress_interval_us)
 
     async def close(self, work: Work, ending: Ending) -> Unavailable | None:
         """Write the close entry, synced if the caller's reply waits for that (P2), and charge the limits.

@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body_end", "_chunked", "_ended", "_head_only", "_headed", "_hung_up", "_keep_alive", "_keeper", "_limits", "_loop",
         "_overhead_bytes", "_parser", "_pieces", "_readable", "_reply", "_transport", "_unsent", "_until_close",
-        "_where", "_write_paused", "deadline", "destination", "on_body", "requests",
+        "_where", "_write_paused", "deadline", "destination", "heard", "on_body", "requests",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.destination = destination
         self.deadline = NEVER
+        self.heard = False
         self.requests = 0
         self._where = destination.authority
         self._limits = limits
@@ -104,6 +105,7 @@ class Connection(asyncio.Protocol):
         reply = self._reply = Reply(self)
         self._reset(head)
         self.requests += 1
+        self.heard = False
         self.deadline = self._loop.time() + self._limits.head_timeout_s
         if not body:
             self._transport.write(head)
@@ -127,8 +129,16 @@ class Connection(asyncio.Protocol):
         """
         return not self.is_closed() and not self._readable.poll(0)
 
-    def check_deadline(self) -> None:
-        """End the exchange whose deadline has passed, if it waits for the engine and not for its reader."""
+    def check_deadline(self, now: float) -> None:
+        """End the exchange whose deadline has passed, if it waits for the engine and not for its reader.
+
+        Where a piece of body has come since the last look, the longest silence begins at this one: to ask a clock for each
+        piece would cost as much as parsing it.
+        """
+        if self.heard:
+            self.heard = False
+            self.deadline = now + self._limits.idle_timeout_s
+            return
         reply = self._reply
         if reply is not None and reply.is_awaited():
             missing = (
@@ -153,13 +163,10 @@ class Connection(asyncio.Protocol):
             self.deadline = self._loop.time() + self._limits.idle_timeout_s
         return self._loop.create_future()
 
-    def heard(self) -> None:
-        """The longest silence between two reads of a body begins now."""
-        self.deadline = self._loop.time() + self._limits.idle_timeout_s
-
     def limit(self, limit_s: float, *, soonest: bool) -> None:
         """End the exchange in ``limit_s`` seconds; with ``soonest`` a limit set before holds if it comes first."""
         deadline = self._loop.time() + limit_s
+        self.heard = False
         self.deadline = min(deadline, self.deadline) if soonest else deadline
 
     def end_sending(self) -> None:
@@ -209,8 +216,12 @@ class Connection(asyncio.Protocol):
         if self._ended:
             self._finish(reply, exact=fault is None and self._ends_exactly(data, headed))
             return
-        if self._pieces:
-            reply.deliver(self._gather())
+        pieces = self._pieces
+        if pieces:
+            # As `_gather`: a call less for each chunk.
+            piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            reply.deliver(piece)
         else:
             self._overhead_bytes += len(data)
         if fault is not None or self._overhead_bytes > self._limits.head_bytes_max:

@@ -159,9 +159,12 @@ class LimitedProtocol(HttpToolsProtocol):
     def pass_on(self, data: bytes) -> bool:
         """Write a piece of the running reply's body past uvicorn's messages; False where that must be waited for.
 
-        As ``RequestResponseCycle.send`` of uvicorn 0.54 writes it, for a reply whose length is not known beforehand.
+        As ``RequestResponseCycle.send`` of uvicorn 0.54 writes it, for a reply whose length is not known beforehand. After
+        the client is gone it does nothing.
         """
         running = self._running
+        if self.gone:
+            return True
         if self.flow.write_paused or not running.chunked_encoding or running.response_complete:
             return False
         self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))

@@ -8,13 +8,18 @@ from typing import Protocol
 from billing.errors import UpstreamBroken
 from billing.tokens.assembler import Assembler
 from billing.tokens.meter import Edit, StreamMeter
-from billing.tokens.ndjson import NdjsonFramer
+from billing.tokens.ndjson import NdjsonFramer, line_data
 from billing.tokens.operation import Framing
-from billing.tokens.sse import SseFramer, Unframed, data_of, is_plain, with_data
+from billing.tokens.sse import SseFramer, Unframed, data_of, plain_data, with_data
 
 
 class Framer(Protocol):
     """What cuts a stream into its events; joined again they are the stream, byte for byte."""
+
+    tail: bytearray
+    """What has come of the next event."""
+    overflowed: bool
+    """Whether what comes is the rest of an event that is too long."""
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The events that this piece completes; parts of one that is too long come as ``Unframed``."""
@@ -69,7 +74,11 @@ class StreamRelay:
 
     def feed(self, piece: bytes, now_us: int) -> bytes:
         """The bytes that the client may see now; a part of an event waits until the rest of it has come."""
-        return b"".join([self._pass(event, now_us) for event in self._framer.feed(piece)])
+        framer = self._framer
+        if not (framer.tail or framer.overflowed or self.terminal) and (data := plain_data(piece)):
+            # Nearly every read is one event from end to end: it needs no framing.
+            return self._metered(piece, data, now_us, plain=True)
+        return b"".join([self._pass(event, now_us) for event in framer.feed(piece)])
 
     def finish(self, now_us: int) -> bytes:
         """The end of the stream: an event without its blank line is counted, and its bytes are passed on."""
@@ -84,20 +93,27 @@ class StreamRelay:
             return b""
         if isinstance(event, Unframed):
             return event
-        plain = is_plain(event)
-        data = event[6:-2] if plain else data_of(event)
-        if not data:
-            return event
-        edit = self.meter.see(data, now_us)
+        if data := plain_data(event):
+            return self._metered(event, data, now_us, plain=True)
+        data = data_of(event)
+        return self._metered(event, data, now_us, plain=False) if data else event
+
+    def _metered(self, event: bytes, data: bytes, now_us: int, *, plain: bool) -> bytes:
+        """An event with data, counted: as the client may see it."""
+        meter = self.meter
+        edit = meter.see(data, now_us)
         if edit is Edit.STRIP:
-            stripped = self.meter.strip(data)
-            event = b"data: %b\n\n" % stripped if plain else with_data(event, stripped)
+            stripped = meter.strip(data)
+            event = b"data: %b\n\n" % stripped if plain else self._with(event, stripped)
         elif edit is Edit.DROP:
             event = b""
-        if self.meter.done:
+        if meter.done:
             self.terminal = event
             return b""
         return event
+
+    def _with(self, event: bytes, data: bytes) -> bytes:
+        return with_data(event, data)
 
 
 class LineRelay(StreamRelay):
@@ -108,6 +124,13 @@ class LineRelay(StreamRelay):
     def __init__(self, meter: StreamMeter) -> None:
         super().__init__(meter, NdjsonFramer(), b"\n")
 
+    def feed(self, piece: bytes, now_us: int) -> bytes:
+        """The bytes that the client may see now; a part of a line waits until the rest of it has come."""
+        framer = self._framer
+        if not (framer.tail or framer.overflowed or self.terminal) and (data := line_data(piece)):
+            return self._metered(piece, data, now_us, plain=False)
+        return b"".join([self._pass(line, now_us) for line in framer.feed(piece)])
+
     def _pass(self, event: bytes, now_us: int) -> bytes:
         if self.terminal:
             self.terminal += event
@@ -115,15 +138,10 @@ class LineRelay(StreamRelay):
         data = event.strip()
         if isinstance(event, Unframed) or not data:
             return event
-        edit = self.meter.see(data, now_us)
-        if edit is Edit.STRIP:
-            event = self.meter.strip(data) + b"\n"
-        elif edit is Edit.DROP:
-            event = b""
-        if self.meter.done:
-            self.terminal = event
-            return b""
-        return event
+        return self._metered(event, data, now_us, plain=False)
+
+    def _with(self, event: bytes, data: bytes) -> bytes:  # noqa: ARG002 - a line is nothing but its data
+        return data + b"\n"
 
 
 class BinaryRelay:
@@ -173,7 +191,7 @@ class Gathering:
             if isinstance(event, Unframed):
                 raise UpstreamBroken("an event of the engine's stream is too long")
             self._take(event, now_us)
-        return self._assembler.size() + self._framer.held_bytes
+        return self._assembler.size() + len(self._framer.tail)
 
     def finish(self, now_us: int) -> None:
         """The end of the stream."""

@@ -22,12 +22,11 @@ Sink = Callable[[bytes], bool]
 class Source(Protocol):
     """What a reply asks of the connection that brings it, until the connection calls its ``end``."""
 
+    heard: bool
+    """Set for each piece that went to a sink: the longest silence between two reads begins anew."""
+
     def expect(self, *, body: bool) -> asyncio.Future[bytes]:
         """A future for the next bytes; with ``body`` the longest silence between two reads begins now."""
-        ...
-
-    def heard(self) -> None:
-        """The longest silence between two reads of a body begins now."""
         ...
 
     def limit(self, limit_s: float, *, soonest: bool) -> None:
@@ -172,8 +171,18 @@ class Reply:
 
     def deliver(self, piece: bytes) -> None:
         """One socket read's worth of body has come."""
-        if self._sink is not None:
-            self._pour(self._sink, piece)
+        sink = self._sink
+        if sink is not None:
+            try:
+                goes_on = sink(piece)
+            # Whoever pumps gets it: nothing of a sink may end the connection's own reading.
+            except Exception as fault:  # noqa: BLE001 - handed over whole
+                self._stop_pumping(fault)
+                return
+            if not goes_on:
+                self._stop_pumping(None)
+            elif not self._quiet and self._source is not None:
+                self._source.heard = True
             return
         waiter = self._waiter
         if waiter is not None:
@@ -209,21 +218,15 @@ class Reply:
             self.close()
             raise
 
-    def _pour(self, sink: "Sink", piece: bytes) -> None:
-        try:
-            if sink(piece):
-                if not self._quiet and self._source is not None:
-                    self._source.heard()
-                return
-        # Whoever pumps gets it: nothing of a sink may end the connection's own reading.
-        except Exception as fault:  # noqa: BLE001 - handed over whole
-            waiter, self._waiter, self._sink = self._waiter, None, None
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(fault)
-            return
+    def _stop_pumping(self, fault: Exception | None) -> None:
+        """The sink takes no more, or failed."""
         waiter, self._waiter, self._sink = self._waiter, None, None
-        if waiter is not None and not waiter.done():
+        if waiter is None or waiter.done():
+            return
+        if fault is None:
             waiter.set_result(STOPPED)
+        else:
+            waiter.set_exception(fault)
 
     def _next(self) -> bytes:
         piece = self._pieces.popleft()

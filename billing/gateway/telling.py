@@ -51,6 +51,10 @@ class TellingRelay(StreamRelay):
         self._after = out
         return b""
 
+    def feed(self, piece: bytes, now_us: int) -> bytes:
+        """The bytes that the client may see now; every event is looked at, so each must be framed."""
+        return b"".join([self._pass(event, now_us) for event in self._framer.feed(piece)])
+
     def _pass(self, event: bytes, now_us: int) -> bytes:
         had_ended = bool(self.terminal)
         out = super()._pass(event, now_us)

@@ -15,7 +15,7 @@ from billing.gateway.ports import Exchange
 from billing.gateway.reply import Reply
 
 SWEEP_INTERVAL_S = 0.1
-"""How often deadlines are looked at, so how late a timeout can be."""
+"""How often deadlines are looked at: a timeout can be late by as much, in the middle of a stream by twice as much."""
 CLOSE_WAIT_S = 1.0
 """Longest wait for aborted connections to be gone when the pool closes."""
 
@@ -182,8 +182,8 @@ class UpstreamPool:
         deadline is one attribute. A sweep over 5,000 streams takes a fifth of a millisecond, ten times a second.
         """
         now = self._loop.time()
-        for connection in [one for one in self._active if one.deadline < now]:
-            connection.check_deadline()
+        for connection in [one for one in self._active if one.heard or one.deadline < now]:
+            connection.check_deadline(now)
         for destination, idle in list(self._idle.items()):
             while idle and (oldest := next(iter(idle))).deadline < now:
                 del idle[oldest]

@@ -18,20 +18,15 @@ class NdjsonFramer:
     However reads cut a long line, each byte of it is searched and copied a bounded number of times.
     """
 
-    __slots__ = ("_held", "overflowed")
+    __slots__ = ("overflowed", "tail")
 
     def __init__(self) -> None:
-        self._held = bytearray()
-        """The beginning of a line. It grows in its place: joined anew at each read it would take quadratic time."""
+        self.tail = bytearray()
+        """What has come of the next line. It grows in its place: joined anew at each read it would take quadratic time."""
         self.overflowed = False
 
     def __repr__(self) -> str:
-        return f"<NdjsonFramer tail={self.held_bytes} B{' overflowed' if self.overflowed else ''}>"
-
-    @property
-    def held_bytes(self) -> int:
-        """How many bytes wait for the rest of their line."""
-        return len(self._held)
+        return f"<NdjsonFramer tail={len(self.tail)} B{' overflowed' if self.overflowed else ''}>"
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The lines that this piece completes; of a line above ``LINE_BYTES_MAX`` its parts, as :class:`Unframed`."""
@@ -40,16 +35,16 @@ class NdjsonFramer:
         lines = piece.split(_END)
         rest = lines.pop()
         lines = [line + _END for line in lines]
-        if lines and self._held:
+        if lines and self.tail:
             lines[0] = self.rest() + lines[0]
         if rest:
-            self._held += rest
+            self.tail += rest
             lines += self._too_long()
         return lines
 
     def _too_long(self) -> list[bytes]:
         """All that is known of a line that is too long; nothing of another."""
-        if len(self._held) <= LINE_BYTES_MAX:
+        if len(self.tail) <= LINE_BYTES_MAX:
             return []
         self.overflowed = True
         return [Unframed(self.rest())]
@@ -64,6 +59,11 @@ class NdjsonFramer:
 
     def rest(self) -> bytes:
         """What came after the last line end; nothing is held afterwards."""
-        rest = bytes(self._held)
-        self._held.clear()
+        rest = bytes(self.tail)
+        self.tail.clear()
         return rest
+
+
+def line_data(piece: bytes) -> bytes:
+    """The text of a read that is one whole line, as nearly all are; empty for any other."""
+    return piece.strip() if piece.find(_END) == len(piece) - 1 else b""

@@ -12,7 +12,7 @@ from billing.tokens.salvage import DIGITS_MAX, loads
 from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Part, Provenance, TokenUsage
 
 
-class Multimodal(msgspec.Struct, frozen=True):
+class Multimodal(msgspec.Struct, frozen=True, gc=False):
     """vLLM's ``multimodal_tokens`` (since 0.25.1)."""
 
     image: int | None = None
@@ -20,7 +20,7 @@ class Multimodal(msgspec.Struct, frozen=True):
     video: int | None = None
 
 
-class PromptDetails(msgspec.Struct, frozen=True):
+class PromptDetails(msgspec.Struct, frozen=True, gc=False):
     """``prompt_tokens_details``."""
 
     cached_tokens: int | None = None
@@ -32,7 +32,7 @@ class PromptDetails(msgspec.Struct, frozen=True):
     multimodal_tokens: Multimodal | None = None
 
 
-class CompletionDetails(msgspec.Struct, frozen=True):
+class CompletionDetails(msgspec.Struct, frozen=True, gc=False):
     """``completion_tokens_details``."""
 
     reasoning_tokens: int | None = None
@@ -40,7 +40,7 @@ class CompletionDetails(msgspec.Struct, frozen=True):
     image_tokens: int | None = None
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """``usage`` of chat completions, completions and embeddings."""
 
     prompt_tokens: int | None = None
@@ -59,19 +59,28 @@ class Usage(msgspec.Struct, frozen=True):
     def continues(self, earlier: object) -> bool:
         """Whether these counts say all that earlier ones said, and no less."""
         return (
-            isinstance(earlier, Usage)
+            type(earlier) is Usage
             and _goes_on(self.completion_tokens, earlier.completion_tokens)
-            and _goes_on(self.prompt_tokens, earlier.prompt_tokens)
+            # What is the same goes on, and mostly only the output is not: a comparison costs less than a call.
+            and (
+                self.prompt_tokens == earlier.prompt_tokens
+                or _goes_on(self.prompt_tokens, earlier.prompt_tokens)
+            )
             and (
                 earlier.prompt_tokens_details is None
                 or earlier.prompt_tokens_details == self.prompt_tokens_details
             )
-            and _details_go_on(self.completion_tokens_details, earlier.completion_tokens_details)
-            and _goes_on(self.reasoning_tokens, earlier.reasoning_tokens)
+            and (
+                earlier.completion_tokens_details is None
+                or _details_go_on(self.completion_tokens_details, earlier.completion_tokens_details)
+            )
+            and (
+                earlier.reasoning_tokens is None or _goes_on(self.reasoning_tokens, earlier.reasoning_tokens)
+            )
         )
 
 
-class Timings(msgspec.Struct, frozen=True):
+class Timings(msgspec.Struct, frozen=True, gc=False):
     """llama.cpp's ``timings``: cumulative over the reply."""
 
     cache_n: int | None = None
@@ -81,10 +90,10 @@ class Timings(msgspec.Struct, frozen=True):
     def continues(self, earlier: object) -> bool:
         """Whether these counts say all that earlier ones said, and no less."""
         return (
-            isinstance(earlier, Timings)
+            type(earlier) is Timings
             and _goes_on(self.predicted_n, earlier.predicted_n)
-            and _goes_on(self.prompt_n, earlier.prompt_n)
-            and _goes_on(self.cache_n, earlier.cache_n)
+            and (self.prompt_n == earlier.prompt_n or _goes_on(self.prompt_n, earlier.prompt_n))
+            and (self.cache_n == earlier.cache_n or _goes_on(self.cache_n, earlier.cache_n))
         )
 
 
@@ -92,9 +101,7 @@ def _goes_on(present: int | None, earlier: int | None) -> bool:
     return earlier is None or (present is not None and earlier <= present <= COUNT_MAX)
 
 
-def _details_go_on(present: CompletionDetails | None, earlier: CompletionDetails | None) -> bool:
-    if earlier is None:
-        return True
+def _details_go_on(present: CompletionDetails | None, earlier: CompletionDetails) -> bool:
     return (
         present is not None
         and _goes_on(present.reasoning_tokens, earlier.reasoning_tokens)
@@ -103,7 +110,7 @@ def _details_go_on(present: CompletionDetails | None, earlier: CompletionDetails
     )
 
 
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """What a choice adds: only whether there is text matters, it is never kept (P13)."""
 
     content: str | None = None
@@ -112,7 +119,7 @@ class Delta(msgspec.Struct, frozen=True):
     tool_calls: msgspec.Raw = msgspec.Raw()
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """One choice of a chunk or a whole reply."""
 
     index: int = 0
@@ -123,7 +130,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A whole reply, or one event of a stream."""
+    """A whole reply."""
 
     id: str | None = None
     model: str | None = None
@@ -133,7 +140,78 @@ class Reply(msgspec.Struct, frozen=True):
     error: msgspec.Raw = msgspec.Raw()
 
 
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One event of a stream. Its counts stay as written, since what is hidden from the client is cut out as written."""
+
+    choices: list[Choice] = []
+    usage: msgspec.Raw = msgspec.Raw()
+    timings: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+class NamedEvent(Event, frozen=True, gc=False):
+    """One event, and what every event of its stream says again."""
+
+    id: str | None = None
+    model: str | None = None
+
+
 _decode = msgspec.json.Decoder(Reply).decode
+_decode_event = msgspec.json.Decoder(Event).decode
+_decode_named_event = msgspec.json.Decoder(NamedEvent).decode
+_decode_usage = msgspec.json.Decoder(Usage).decode
+_decode_timings = msgspec.json.Decoder(Timings).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def decode_event(data: bytes) -> Event | None:
+    """The event that JSON text holds, as lenient as :func:`decode`."""
+    try:
+        return _decode_event(data)
+    except _UNREADABLE:
+        return _salvage_event(data)
+
+
+def decode_named_event(data: bytes) -> NamedEvent | None:
+    """The same with what need not be read of every event."""
+    try:
+        return _decode_named_event(data)
+    except _UNREADABLE:
+        return _salvage_event(data)
+
+
+def usage_as_written(raw: msgspec.Raw) -> Usage | None:
+    """The usage of an event; None where there is none, or something that is no object."""
+    try:
+        return _decode_usage(raw)
+    except _UNREADABLE:
+        return _salvage_usage(loads(bytes(raw)))
+
+
+def timings_as_written(raw: msgspec.Raw) -> Timings | None:
+    """The timings of an event; None where there are none, or something that is no object."""
+    try:
+        return _decode_timings(raw)
+    except _UNREADABLE:
+        return _salvage_timings(loads(bytes(raw)))
+
+
+def _salvage_event(data: bytes) -> NamedEvent | None:
+    reply = _salvage(data)
+    if reply is None:
+        return None
+    return NamedEvent(
+        choices=reply.choices,
+        usage=_raw(reply.usage),
+        timings=_raw(reply.timings),
+        error=reply.error,
+        id=reply.id,
+        model=reply.model,
+    )
+
+
+def _raw(counts: Usage | Timings | None) -> msgspec.Raw:
+    return msgspec.Raw() if counts is None else msgspec.Raw(msgspec.json.encode(counts))
 
 
 def decode(data: bytes) -> Reply | None:
@@ -144,7 +222,7 @@ def decode(data: bytes) -> Reply | None:
     """
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return _salvage(data)
 
 

@@ -26,8 +26,8 @@ class ReasoningCounter:
         """One event: the cumulative output counter it carries (None: it carries none) and whether it reasons."""
         if reasoning and self._before is None:
             self._before = self._counter
-        if counter is not None:
-            self._counter = max(self._counter, counter)
+        if counter is not None and counter > self._counter:
+            self._counter = counter
         if reasoning:
             self._last = self._counter
 

@@ -15,6 +15,7 @@ _END = rb"(?:\r\n|\n|\r(?!\n))"
 _BLANK_LINE = re.compile(_END + _END)
 _LINE = re.compile(rb"\r\n|\n|\r")
 _BLANK_LINE_BYTES_MAX = 4
+_LINE_FEED, _RETURN = 0x0A, 0x0D
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 DONE = b"[DONE]"
@@ -32,37 +33,32 @@ class SseFramer:
     However reads cut a large event, each byte of it is searched and copied a bounded number of times.
     """
 
-    __slots__ = ("_held", "_passed", "overflowed")
+    __slots__ = ("_passed", "overflowed", "tail")
 
     def __init__(self) -> None:
-        self._held = bytearray()
-        """The beginning of an event. It grows in its place: joined anew at each read it would take quadratic time."""
+        self.tail = bytearray()
+        """What has come of the next event. It grows in its place: joined anew at each read it would take quadratic time."""
         self.overflowed = False
         self._passed = b""
 
     def __repr__(self) -> str:
-        return f"<SseFramer tail={self.held_bytes} B{' overflowed' if self.overflowed else ''}>"
-
-    @property
-    def held_bytes(self) -> int:
-        """How many bytes wait for the rest of their event."""
-        return len(self._held)
+        return f"<SseFramer tail={len(self.tail)} B{' overflowed' if self.overflowed else ''}>"
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The events that this piece completes; of an event above ``EVENT_BYTES_MAX`` its parts, as :class:`Unframed`."""
         if self.overflowed:
             return self._skip(piece)
-        if self._held:
+        if self.tail:
             return self._go_on(piece)
-        events = _split(piece) if b"\r" in piece else _split_lf(piece)
+        events = _split(piece) if _RETURN in piece else _split_lf(piece)
         if rest := events.pop():
-            self._held += rest
+            self.tail += rest
             events += self._too_long()
         return events
 
     def _go_on(self, piece: bytes) -> list[bytes]:
         """Complete the event that began in earlier reads: its blank line ends in this one, and may begin before it."""
-        held = self._held
+        held = self.tail
         known = len(held)
         held += piece
         end = _end_of_first(held, max(0, known + 1 - _BLANK_LINE_BYTES_MAX))
@@ -76,10 +72,10 @@ class SseFramer:
 
     def _too_long(self) -> list[bytes]:
         """All that is known of an event that is too long; nothing of another."""
-        if len(self._held) <= EVENT_BYTES_MAX:
+        if len(self.tail) <= EVENT_BYTES_MAX:
             return []
         self.overflowed = True
-        self._passed = bytes(self._held[1 - _BLANK_LINE_BYTES_MAX :])
+        self._passed = bytes(self.tail[1 - _BLANK_LINE_BYTES_MAX :])
         return [Unframed(self.rest())]
 
     def _skip(self, piece: bytes) -> list[bytes]:
@@ -95,19 +91,18 @@ class SseFramer:
 
     def rest(self) -> bytes:
         """What came after the last blank line; nothing is held afterwards."""
-        rest = bytes(self._held)
-        self._held.clear()
+        rest = bytes(self.tail)
+        self.tail.clear()
         return rest
 
 
-def is_plain(event: bytes) -> bool:
-    """Whether a raw event is one ``data: `` line and its blank line, as nearly all are: its data is ``event[6:-2]``."""
-    return (
-        event.find(b"\n") == len(event) - 2
-        and event.startswith(b"data: ")
-        and event.endswith(b"\n")
-        and b"\r" not in event
-    )
+def plain_data(event: bytes) -> bytes:
+    """The data of a raw event that is one ``data: `` line and its blank line, as nearly all are; empty for any other."""
+    data = event[6:-2]
+    # Numbers, not bytes: a search for one byte as a number takes a tenth of the time.
+    if event[:6] == b"data: " and event[-2:] == b"\n\n" and _LINE_FEED not in data and _RETURN not in data:
+        return data
+    return b""
 
 
 def data_of(event: bytes) -> bytes:

@@ -64,9 +64,9 @@ def test_what_waits_for_its_end_is_counted() -> None:
     framer = NdjsonFramer()
     for piece in (b"{}\n{", b'"a"', b""):
         framer.feed(piece)
-    assert framer.held_bytes == 4
+    assert len(framer.tail) == 4
     framer.feed(b":1}\n")
-    assert framer.held_bytes == 0
+    assert len(framer.tail) == 0
 
 
 def test_a_line_of_exactly_the_largest_size_is_still_framed() -> None:

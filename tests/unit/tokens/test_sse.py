@@ -102,9 +102,9 @@ def test_what_waits_for_its_end_is_counted() -> None:
     framer = SseFramer()
     for piece in (b"data: 1\n\ndata", b": 2\r", b""):
         framer.feed(piece)
-    assert framer.held_bytes == 8
+    assert len(framer.tail) == 8
     framer.feed(b"\n\r\n")
-    assert framer.held_bytes == 0
+    assert len(framer.tail) == 0
 
 
 def test_an_event_of_exactly_the_largest_size_is_still_framed() -> None:
