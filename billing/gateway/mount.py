@@ -27,7 +27,7 @@ class AsgiClient:
 
     __slots__ = (
         "_act", "_connection", "_head", "_receive", "_send", "_stall_timeout_s", "_started",
-        "_watcher", "gone", "pass_on",
+        "_watcher", "gone",
     )  # fmt: skip
 
     def __init__(self, receive: Receive, send: Send, stall_timeout_s: float) -> None:
@@ -40,8 +40,6 @@ class AsgiClient:
         self._watcher: asyncio.Task[None] | None = None
         self._connection: LimitedProtocol | None = None
         self.gone = False
-        self.pass_on: Callable[[bytes], bool] = self._cannot_pass_on
-        """Send a piece at once, where that needs no waiting: under our own protocol, once the head has left."""
 
     def __repr__(self) -> str:
         return f"<AsgiClient {'gone' if self.gone else 'started' if self._started else 'waiting'}>"
@@ -91,14 +89,27 @@ class AsgiClient:
         """Send the last piece of the body and end the reply."""
         await self._write(data, more=False)
 
+    def pass_on(self, data: bytes) -> bool:
+        """Send a piece at once, where that needs no waiting: under our own protocol, once the head has left.
+
+        Past uvicorn's messages, as ``RequestResponseCycle.send`` of uvicorn 0.54 writes a reply of unknown length.
+        """
+        if self.gone:
+            return True
+        connection = self._connection
+        if connection is None or not self._started or connection.flow.write_paused:
+            return False
+        running = connection.running
+        if not running.chunked_encoding or running.response_complete:
+            return False
+        connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
     def abort(self) -> None:
         """Close the connection without the body's proper end; under a foreign server, which sees the missing end, later."""
         if self._connection is not None:
             self._connection.transport.abort()
         self._leave()
-
-    def _cannot_pass_on(self, data: bytes) -> bool:  # noqa: ARG002 - it must be waited for, or nobody takes it
-        return self.gone
 
     async def _write(self, data: bytes, *, more: bool) -> None:
         if self.gone:
@@ -110,9 +121,6 @@ class AsgiClient:
             else:
                 self._started = True
                 await self._send_first(self._head, body)
-                if self._connection is not None:
-                    # A call less for each chunk.
-                    self.pass_on = self._connection.pass_on
         except OSError:
             # ASGI 2.4: a server may say so when the caller has left; uvicorn says nothing.
             self._leave()

@@ -86,12 +86,13 @@ class LimitedProtocol(HttpToolsProtocol):
     """Whether the client has hung up."""
     on_gone: Callable[[], None] | None = None
     """Called when the client hangs up."""
+    running: Any = None
+    """The request that is being answered; with pipelined ones behind it, that is not the newest."""
     joined: JoinedWrites
     """How this connection's replies are written."""
     _in_head = False
     _bare_bytes = 0
     _has_advanced = False
-    _running: Any = None
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -125,9 +126,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has hung up, or the reply has ended the connection."""
-        running = self._running
+        running = self.running
         if running is not None and not running.response_complete:
-            # uvicorn tells only the newest request; with a pipelined one behind it, that is not the one being answered.
+            # uvicorn tells only the newest request.
             running.disconnected = True
             running.message_event.set()
         super().connection_lost(exc)
@@ -156,22 +157,8 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self._disarm()
 
-    def pass_on(self, data: bytes) -> bool:
-        """Write a piece of the running reply's body past uvicorn's messages; False where that must be waited for.
-
-        As ``RequestResponseCycle.send`` of uvicorn 0.54 writes it, for a reply whose length is not known beforehand. After
-        the client is gone it does nothing.
-        """
-        running = self._running
-        if self.gone:
-            return True
-        if self.flow.write_paused or not running.chunked_encoding or running.response_complete:
-            return False
-        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        return True
-
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._running = cycle
+        self.running = cycle
         if app is self.app and self.proxied is not None and cycle.scope["path"] not in OWN_PATHS:
             app = self.proxied
         super()._start_asgi_task(cycle, app)

@@ -7,7 +7,8 @@ import msgspec
 from billing.errors import InvalidInput
 from billing.tokens.call import Asked, Call
 from billing.tokens.dialects.openai_text_assembler import TextAssembler
-from billing.tokens.dialects.openai_text_meter import TextReplyMeter, TextStreamMeter, Wish
+from billing.tokens.dialects.openai_text_meter import TextStreamMeter, Wish
+from billing.tokens.dialects.openai_text_reply_meter import TextReplyMeter
 from billing.tokens.engines import Engine, Merge
 from billing.tokens.members import (
     Members,

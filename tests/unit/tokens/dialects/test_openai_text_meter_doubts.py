@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from billing.tokens.components import Components, components
-from billing.tokens.dialects.openai_text_meter import TextReplyMeter
+from billing.tokens.dialects.openai_text_reply_meter import TextReplyMeter
 from billing.tokens.engines import GENERIC, LLAMA_CPP, OPENAI, TGI, VLLM
 from billing.tokens.meter import Edit
 from billing.tokens.usage import UNKNOWN

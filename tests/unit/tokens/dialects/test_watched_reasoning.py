@@ -8,7 +8,8 @@ import pytest
 
 from billing.tokens.dialects.ollama_meter import OllamaReplyMeter, OllamaStreamMeter
 from billing.tokens.dialects.openai_responses_meter import ResponsesStreamMeter
-from billing.tokens.dialects.openai_text_meter import TextReplyMeter, TextStreamMeter, Wish
+from billing.tokens.dialects.openai_text_meter import TextStreamMeter, Wish
+from billing.tokens.dialects.openai_text_reply_meter import TextReplyMeter
 from billing.tokens.dialects.tgi_meter import TgiReplyMeter, TgiStreamMeter
 from billing.tokens.engines import GENERIC, LLAMA_CPP, NIM_1, OLLAMA, OPENAI, VLLM, Engine
 from billing.tokens.meter import StreamMeter
