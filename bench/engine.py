@@ -2,7 +2,7 @@
 
     python -m bench.engine --socket-fd N
 
-``POST`` anything: a whole chat completion of 1 kB, or with ``stream`` as many events as ``max_tokens`` says, of about
+``GET`` anything: an empty 200, as routers want it of whoever is healthy. ``POST`` anything: a whole chat completion of 1 kB, or with ``stream`` as many events as ``max_tokens`` says, of about
 245 bytes each. ``pace_ms`` 0 writes them at once ("fast"); otherwise each is a write of its own after that many
 milliseconds ("paced"), as engines send them. Usage is reported as vLLM does when asked (``include_usage``,
 ``continuous_usage_stats``), and llama.cpp's ``timings`` on ``timings_per_token``.
@@ -23,6 +23,7 @@ PROMPT_TOKENS = 512
 EVENT_BYTES = 245
 REPLY_BYTES = 1024
 TOKENS_MAX = 10_000
+HEALTHY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -170,6 +171,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """A request is whole: answer it."""
+        if self._parser.get_method() == b"GET":
+            self._transport.write(HEALTHY)
+            return
         ask = _decode(b"".join(self._body))
         self._body.clear()
         tokens = min(max(ask.max_tokens, 1), TOKENS_MAX)

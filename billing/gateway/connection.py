@@ -222,6 +222,8 @@ class Connection(asyncio.Protocol):
             piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
             reply.deliver(piece)
+            if fault is None:
+                return
         else:
             self._overhead_bytes += len(data)
         if fault is not None or self._overhead_bytes > self._limits.head_bytes_max:

@@ -103,8 +103,10 @@ class StreamRelay:
         meter = self.meter
         edit = meter.see(data, now_us)
         if edit is Edit.STRIP:
-            stripped = meter.strip(data)
-            event = b"data: %b\n\n" % stripped if plain else self._with(event, stripped)
+            if plain and meter.cut:
+                event = event[: -2 - meter.cut] + b"}\n\n"
+            else:
+                event = self._with(event, meter.strip(data))
         elif edit is Edit.DROP:
             event = b""
         if meter.done:

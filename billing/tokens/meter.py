@@ -30,7 +30,7 @@ class StreamMeter(ABC):
     """
 
     __slots__ = (
-        "done", "events_spoken", "failed", "finished", "first_answer_us", "first_token_us", "gap_max_us", "last_token_us", "response_id",
+        "cut", "done", "events_spoken", "failed", "finished", "first_answer_us", "first_token_us", "gap_max_us", "last_token_us", "response_id",
         "response_model",
     )  # fmt: skip
 
@@ -51,6 +51,11 @@ class StreamMeter(ABC):
         self.failed = False
         """The engine sent an error inside the stream."""
         self.done = False
+        self.cut = 0
+        """Where all that ``strip`` takes out of the event just seen is the last member of its JSON: how many bytes of its end.
+
+        That member, its comma and the closing brace; 0 where it stands elsewhere, or nobody has looked.
+        """
 
     def __repr__(self) -> str:
         state = (

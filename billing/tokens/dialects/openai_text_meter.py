@@ -53,7 +53,7 @@ class TextStreamMeter(StreamMeter):
     """Follows a stream of ``chat.completion.chunk`` or ``text_completion`` events."""
 
     __slots__ = (
-        "_choices", "_cut", "_engine", "_finished", "_has_running", "_has_timings", "_is_alone", "_keeps_usage", "_latest",
+        "_choices", "_engine", "_finished", "_has_running", "_has_timings", "_is_alone", "_keeps_usage", "_latest",
         "_may_reason", "_operation", "_prompts", "_reasoning", "_reasonings", "_reported", "_reports", "_running", "_several",
         "_tagged", "_text", "_wish",
     )  # fmt: skip
@@ -68,8 +68,6 @@ class TextStreamMeter(StreamMeter):
         self._has_timings, self._has_running = engine.timings, engine.continuous_usage
         self._keeps_usage = wish.usage and (wish.continuous_usage or not engine.continuous_usage)
         """Whether the client sees a usage beside choices."""
-        self._cut = 0
-        """How many bytes at the end of the event just seen are to be hidden; 0 where they stand elsewhere."""
         self._reported: Usage | None = None
         # The last running counts stay as the engine wrote them: making counts with a provenance of each event's numbers
         # would cost more than decoding it. `_running` holds what they no longer say.
@@ -101,7 +99,7 @@ class TextStreamMeter(StreamMeter):
 
     def see(self, data: bytes, now_us: int) -> Edit:
         """One event's data; what the client may see of it."""
-        self._cut = 0
+        self.cut = 0
         if data == DONE:
             self.done = True
             return Edit.KEEP
@@ -305,7 +303,7 @@ class TextStreamMeter(StreamMeter):
         if self._keeps_usage and not hides_timings:
             return Edit.KEEP
         if timings is None:
-            self._cut = _cut(data, b',"usage":', event.usage)
+            self.cut = _cut(data, b',"usage":', event.usage)
         return Edit.STRIP
 
     def _edit_last(self, event: Event, usage: Usage | None, data: bytes, *, hides_timings: bool) -> Edit:
@@ -316,13 +314,11 @@ class TextStreamMeter(StreamMeter):
         if hides_usage and not is_null and _holds_only_usage(data):
             return Edit.DROP
         if hides_timings and usage is None and not is_null:
-            self._cut = _cut(data, b',"timings":', event.timings)
+            self.cut = _cut(data, b',"timings":', event.timings)
         return Edit.STRIP if hides_usage or hides_timings else Edit.KEEP
 
     def strip(self, data: bytes) -> bytes:
-        """The data just seen without the members that the client did not ask for; every other member's bytes stay."""
-        if self._cut:
-            return data[: -self._cut] + b"}"
+        """An event's data without the members that the client did not ask for; every other member's bytes stay."""
         members = _members_of(data)
         if members is None:
             return data
