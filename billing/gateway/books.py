@@ -8,10 +8,11 @@ from billing.gateway.ending import Ending
 from billing.gateway.label import label
 from billing.gateway.ports import Admission, Spool
 from billing.gateway.work import Work
+from billing.limits.admission import Permit
 from billing.metering.event import Closed, Progress
 from billing.settings import Durability, GatewaySettings
 from billing.tokens.meter import StreamMeter
-from billing.tokens.usage import Provenance, total_tokens, weakest
+from billing.tokens.usage import Provenance, TokenUsage, total_tokens, weakest
 
 NOTHING_WRITTEN = range(0)
 """What :meth:`Books.progress` gives back before it has written anything."""
@@ -68,11 +69,16 @@ class Books:
         ttft_us = max(0, meter.first_token_us - at_us)
         usage = meter.usage()
         self._spool.progress(Progress(work.request.id, usage, max(0, now_us - at_us), ttft_us))
-        used = total_tokens(usage)
-        if work.permit is not None and used is not None and weakest(usage) is not Provenance.ESTIMATED:
-            # What is charged is never refunded: only what the engine itself counted.
-            self._admission.progress(work.permit, used)
+        if work.permit is not None and meter.events_spoken > 1:
+            # The first event is well within what was reserved: to charge it would cost a command a stream.
+            self._charge(work.permit, usage)
         return range(now_us, now_us + self._progress_interval_us)
+
+    def _charge(self, permit: Permit, usage: TokenUsage) -> None:
+        """What is charged is never refunded: only what the engine itself counted."""
+        used = total_tokens(usage)
+        if used is not None and weakest(usage) is not Provenance.ESTIMATED:
+            self._admission.progress(permit, used)
 
     async def close(self, work: Work, ending: Ending) -> Unavailable | None:
         """Write the close entry, synced if the caller's reply waits for that (P2), and charge the limits.

@@ -12,6 +12,9 @@ from billing.tokens.ndjson import NdjsonFramer, line_data
 from billing.tokens.operation import Framing
 from billing.tokens.sse import SseFramer, Unframed, data_of, plain_data, with_data
 
+_STRIP, _DROP = Edit.STRIP, Edit.DROP
+"""Python 3.11 takes 0.1 µs to find a member by its name."""
+
 
 class Framer(Protocol):
     """What cuts a stream into its events; joined again they are the stream, byte for byte."""
@@ -102,12 +105,12 @@ class StreamRelay:
         """An event with data, counted: as the client may see it."""
         meter = self.meter
         edit = meter.see(data, now_us)
-        if edit is Edit.STRIP:
+        if edit is _STRIP:
             if plain and meter.cut:
                 event = event[: -2 - meter.cut] + b"}\n\n"
             else:
                 event = self._with(event, meter.strip(data))
-        elif edit is Edit.DROP:
+        elif edit is _DROP:
             event = b""
         if meter.done:
             self.terminal = event

@@ -47,6 +47,8 @@ _RAW_TAG = "<think"
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NULL = (b"null", b"false")
 _NO_CALLS = (b"null", b"[]")
+_KEEP, _STRIP = Edit.KEEP, Edit.STRIP
+"""Python 3.11 takes 0.1 µs to find a member by its name."""
 
 
 class TextStreamMeter(StreamMeter):
@@ -102,10 +104,10 @@ class TextStreamMeter(StreamMeter):
         self.cut = 0
         if data == DONE:
             self.done = True
-            return Edit.KEEP
+            return _KEEP
         event = decode_event(data) if self.response_id is not None else self._decode_first(data)
         if event is None:
-            return Edit.KEEP
+            return _KEEP
         timings = timings_as_written(event.timings) if event.timings else None
         usage = usage_as_written(event.usage) if event.usage else None
         if not self._goes_on(event, usage, timings, now_us):
@@ -301,10 +303,10 @@ class TextStreamMeter(StreamMeter):
         if usage is None or not event.choices:
             return self._edit_last(event, usage, data, hides_timings=hides_timings)
         if self._keeps_usage and not hides_timings:
-            return Edit.KEEP
+            return _KEEP
         if timings is None:
             self.cut = _cut(data, b',"usage":', event.usage)
-        return Edit.STRIP
+        return _STRIP
 
     def _edit_last(self, event: Event, usage: Usage | None, data: bytes, *, hides_timings: bool) -> Edit:
         """Of an event with usage alone, as the last of a stream, or with none."""
@@ -315,7 +317,7 @@ class TextStreamMeter(StreamMeter):
             return Edit.DROP
         if hides_timings and usage is None and not is_null:
             self.cut = _cut(data, b',"timings":', event.timings)
-        return Edit.STRIP if hides_usage or hides_timings else Edit.KEEP
+        return _STRIP if hides_usage or hides_timings else _KEEP
 
     def strip(self, data: bytes) -> bytes:
         """An event's data without the members that the client did not ask for; every other member's bytes stay."""
