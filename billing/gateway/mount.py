@@ -90,7 +90,7 @@ class AsgiClient:
         await self._write(data, more=False)
 
     def pass_on(self, data: bytes) -> bool:
-        """Send a piece at once, where that needs no waiting: under our own protocol, once the head has left.
+        """Send a piece, where that needs no waiting: under our own protocol, once the head has left.
 
         Past uvicorn's messages, as ``RequestResponseCycle.send`` of uvicorn 0.54 writes a reply of unknown length.
         """
@@ -102,7 +102,9 @@ class AsgiClient:
         running = connection.running
         if not running.chunked_encoding or running.response_complete:
             return False
-        connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        connection.batch.add(
+            connection.transport, b"%x\r\n%b\r\n" % (len(data), data), connection.loop.call_soon
+        )
         return True
 
     def abort(self) -> None:

@@ -49,7 +49,7 @@ class Client(Protocol):
         """A piece of the body; returns when the transport can take more (back-pressure)."""
 
     def pass_on(self, data: bytes) -> bool:
-        """Send a piece at once, where that needs no waiting; False when it must be sent by ``chunk``."""
+        """Send a piece within this tick of the loop, where that needs no waiting; False when it must be sent by ``chunk``."""
 
     async def end(self, data: bytes = b"") -> None:
         """The last piece of the body and its end."""

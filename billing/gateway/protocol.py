@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from billing.errors import BillingError, HeadersTooLarge, InvalidInput
 from billing.gateway.problem import problem
+from billing.gateway.write_batch import WriteBatch
 
 CONNECTION = "billing.connection"
 """The ASGI extension under which a request finds its connection: a callback costs a task less than awaiting ``receive``."""
@@ -33,10 +34,11 @@ class JoinedWrites:
     uvicorn writes a reply's head and the first bytes of its body one by one, and each write is a system call.
     """
 
-    __slots__ = ("_held", "_transport")
+    __slots__ = ("_batch", "_held", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, batch: WriteBatch) -> None:
         self._transport = transport
+        self._batch = batch
         self._held: list[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -50,16 +52,16 @@ class JoinedWrites:
         """Write what has waited."""
         held, self._held = self._held, None
         if held:
-            self._transport.write(b"".join(held))
+            self._write(b"".join(held))
 
     def write(self, data: bytes) -> None:
         """Write, or keep for :meth:`release`; what is too long to be copied lets go of all."""
         if self._held is None:
-            self._transport.write(data)
+            self._write(data)
             return
         if len(data) > JOINED_BYTES_MAX:
             self.release()
-            self._transport.write(data)
+            self._write(data)
             return
         self._held.append(data)
 
@@ -70,7 +72,13 @@ class JoinedWrites:
     def close(self) -> None:
         """Write what has waited, then close."""
         self.release()
+        self._batch.flush()
         self._transport.close()
+
+    def _write(self, data: bytes) -> None:
+        """Write behind the chunks that were passed on before."""
+        self._batch.flush()
+        self._transport.write(data)
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -88,6 +96,8 @@ class LimitedProtocol(HttpToolsProtocol):
     """Called when the client hangs up."""
     running: Any = None
     """The request that is being answered; with pipelined ones behind it, that is not the newest."""
+    batch = WriteBatch()
+    """The chunks of all connections that wait for the end of this tick."""
     joined: JoinedWrites
     """How this connection's replies are written."""
     _in_head = False
@@ -98,7 +108,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A client has connected; it must send a head in time."""
         super().connection_made(transport)
-        self.joined = JoinedWrites(transport)
+        self.joined = JoinedWrites(transport, self.batch)
         self._arm()
 
     def on_message_begin(self) -> None:
@@ -207,5 +217,6 @@ def limited_protocol(head_bytes_max: int, head_timeout_s: float, proxied: Any = 
         "head_bytes_max": head_bytes_max,
         "head_timeout_s": head_timeout_s,
         "proxied": staticmethod(proxied) if proxied is not None else None,
+        "batch": WriteBatch(),
     }
     return type("GatewayProtocol", (LimitedProtocol,), own)

@@ -14,6 +14,7 @@ from billing.gateway.protocol import (
     LimitedProtocol,
     limited_protocol,
 )
+from billing.gateway.write_batch import WriteBatch
 
 HEAD_BYTES_MAX = 4096
 HEAD_TIMEOUT_S = 0.3
@@ -145,13 +146,16 @@ class Written:
     def write(self, data: bytes) -> None:
         self.writes.append(data)
 
+    def is_closing(self) -> bool:
+        return False
+
     def close(self) -> None:
         self.writes.append(b"(closed)")
 
 
 def joined() -> tuple[Any, JoinedWrites]:
     written: Any = Written()
-    return written, JoinedWrites(written)
+    return written, JoinedWrites(written, WriteBatch())
 
 
 def test_what_is_held_leaves_in_one_write() -> None:
@@ -181,3 +185,15 @@ def test_a_close_loses_nothing_that_is_held() -> None:
     writes.write(b"all")
     writes.close()
     assert written.writes == [b"all", b"(closed)"]
+
+
+async def test_what_was_passed_on_before_is_written_before() -> None:
+    written: Any = Written()
+    batch = WriteBatch()
+    writes = JoinedWrites(written, batch)
+    soon = asyncio.get_running_loop().call_soon
+    batch.add(written, b"chunk", soon)
+    writes.write(b"end")
+    batch.add(written, b"another", soon)
+    writes.close()
+    assert written.writes == [b"chunk", b"end", b"another", b"(closed)"]
