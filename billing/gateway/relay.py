@@ -94,7 +94,7 @@ class StreamRelay:
         if self.terminal:
             self.terminal += event
             return b""
-        if isinstance(event, Unframed):
+        if type(event) is Unframed:
             return event
         if data := plain_data(event):
             return self._metered(event, data, now_us, plain=True)

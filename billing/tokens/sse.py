@@ -133,8 +133,13 @@ def _end_of_first(buffer: bytearray, start: int) -> int:
 
 
 def _split_lf(buffer: bytes) -> list[bytes]:
-    parts = buffer.split(b"\n\n")
-    last = parts.pop()
+    lines = buffer.split(b"\n")
+    if len(lines) % 2 and not any(lines[1::2]):
+        # Every event is one line: to look for one byte takes half the time of looking for two.
+        parts, last = lines[:-1:2], lines[-1]
+    else:
+        parts = buffer.split(b"\n\n")
+        last = parts.pop()
     return [part + b"\n\n" for part in parts] + [last]
 
 

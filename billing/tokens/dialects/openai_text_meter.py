@@ -134,7 +134,9 @@ class TextStreamMeter(StreamMeter):
             self._latest, counter = timings, timings.predicted_n
         else:
             return False
-        self._reasoning.see(counter, reasoning=False)
+        reasoning = self._reasoning
+        if counter is not None and counter > reasoning.counter:
+            reasoning.counter = counter
         self.events_spoken += 1
         if now_us - last_us > self.gap_max_us:  # noqa: PLR1730 - a call would cost more
             self.gap_max_us = now_us - last_us
