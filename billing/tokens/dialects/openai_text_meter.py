@@ -46,6 +46,7 @@ _NULL_USAGE = re.compile(rb'"usage"\s*:\s*null').search
 _RAW_TAG = "<think"
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NULL = (b"null", b"false")
+_ERROR_OBJECT = msgspec.Raw(b'"error"')
 _NO_CALLS = (b"null", b"[]")
 _KEEP, _STRIP = Edit.KEEP, Edit.STRIP
 """Python 3.11 takes 0.1 µs to find a member by its name."""
@@ -112,6 +113,8 @@ class TextStreamMeter(StreamMeter):
         usage = usage_as_written(event.usage) if event.usage else None
         if not self._goes_on(event, usage, timings, now_us):
             self._follow(event, usage, timings, now_us)
+            if not event.choices and usage is None and _is_flat_error(data):
+                self.failed = True
         return self._edit(event, usage, timings, data)
 
     def _goes_on(self, event: Event, usage: Usage | None, timings: Timings | None, now_us: int) -> bool:
@@ -350,6 +353,12 @@ def _cut(data: bytes, name: bytes, value: msgspec.Raw) -> int:
     """
     tail = name + value + b"}"
     return len(tail) if data[-len(tail) :] == tail else 0
+
+
+def _is_flat_error(data: bytes) -> bool:
+    """Whether an event is an error by itself, ``{"object": "error", "message": …}``, as vLLM before 0.10 and TensorRT-LLM."""
+    members = _members_of(data)
+    return members is not None and members.get("object") == _ERROR_OBJECT
 
 
 def _begins_raw(choices: list[Choice]) -> bool:

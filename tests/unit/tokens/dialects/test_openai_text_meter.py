@@ -245,6 +245,13 @@ def test_an_error_in_the_stream_is_a_failure_and_reaches_the_client(error: objec
     assert "failed" in repr(meter)
 
 
+def test_an_error_that_is_the_whole_event_is_a_failure_too() -> None:
+    flat = {"object": "error", "message": "no", "type": "BadRequestError", "param": None, "code": 400}
+    assert metered(VLLM, call(), event(says("a")), msgspec.json.encode(flat)).failed
+    begun = event(object="chat.completion.chunk")
+    assert not metered(VLLM, call(), begun, event(object="error", usage=used(1, 1))).failed
+
+
 @pytest.mark.parametrize("error", [None, False])
 def test_no_error_is_no_failure(error: object) -> None:
     assert not metered(VLLM, call(), event(says("a"), error=error)).failed
