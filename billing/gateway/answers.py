@@ -290,12 +290,14 @@ class Answers:
         if work.tags is not None:
             meter.split_reasoning(work.tags)
         usage = await self._thinking.counted(work, meter, meter.usage())
+        outcome = Outcome.COMPLETE if reply.complete else Outcome.TRUNCATED
         return Ending(
-            Outcome.COMPLETE if reply.complete else Outcome.TRUNCATED,
+            Outcome.UPSTREAM_ERROR if meter.failed else outcome,
             reply.status,
             with_units(usage, work.call.units()),
             response_id=meter.response_id,
             response_model=meter.response_model,
+            error="upstream_error" if meter.failed else None,
         )
 
     async def _stream_ending(

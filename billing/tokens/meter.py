@@ -130,6 +130,11 @@ class ReplyMeter(ABC):
     def usage(self) -> TokenUsage:
         """The counts that the reply reports; unknown ones when it reports none."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether the reply is an error though its status says success, as some servers answer."""
+        return False
+
     def heard(self, headers: Iterable[tuple[bytes, bytes]]) -> None:  # noqa: B027 - most engines count in the body
         """Take what the reply's headers say (names in lower case); before ``usage`` is read."""
 

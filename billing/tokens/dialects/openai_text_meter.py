@@ -378,5 +378,5 @@ def _holds_only_usage(data: bytes) -> bool:
 def _members_of(data: bytes) -> dict[str, msgspec.Raw] | None:
     try:
         return _decode_members(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

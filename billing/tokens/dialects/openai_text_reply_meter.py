@@ -31,6 +31,14 @@ class TextReplyMeter(ReplyMeter):
         """What the engine calls its model; never what is priced."""
         return self._reply.model if self._reply else None
 
+    @property
+    def failed(self) -> bool:
+        """Whether it holds an error, and neither choices nor usage."""
+        reply = self._reply
+        if reply is None or not reply.error or reply.choices or reply.usage is not None:
+            return False
+        return bytes(reply.error) != b"null"
+
     def usage(self) -> TokenUsage:
         """The counts that the reply reports; unknown ones when it reports none."""
         if self._reply is None:

@@ -235,6 +235,15 @@ async def test_nothing_is_tokenized_that_is_reported_or_absent(
     assert world.client.body == reply
 
 
+async def test_an_error_under_a_status_of_success_reaches_the_client_and_is_no_complete_reply() -> None:
+    error = b'{"error":{"message":"no","code":500}}'
+    world = World(json_reply(error))
+    await world.serve(body())
+    assert (world.client.status, world.client.body) == (200, error)
+    assert (world.record.outcome, world.record.error) == (Outcome.UPSTREAM_ERROR, "upstream_error")
+    assert world.record.usage == TokenUsage()
+
+
 async def test_the_times_are_exact() -> None:
     world = World()
 

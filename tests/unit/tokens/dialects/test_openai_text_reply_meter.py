@@ -59,3 +59,16 @@ def test_a_reported_zero_beside_reasoning_text_is_doubtful_and_not_recorded_as_r
     usage = used(32, 53, completion_tokens_details={"reasoning_tokens": 0})
     reasoning = TextReplyMeter(VLLM, whole(choices=[MESSAGE], usage=usage)).usage().reasoning
     assert (reasoning.value, reasoning.provenance) != (0, Provenance.REPORTED)
+
+
+def test_only_a_reply_with_an_error_and_nothing_else_has_failed() -> None:
+    assert TextReplyMeter(VLLM, b'{"error":{"message":"no"}}').failed
+    assert TextReplyMeter(VLLM, b'{"error":"no"}').failed
+    for members in (
+        {"error": None},
+        {"error": "no", "usage": used(1, 1)},
+        {"error": "no", "choices": [MESSAGE]},
+        {},
+    ):
+        assert not TextReplyMeter(VLLM, whole(**members)).failed
+    assert not TextReplyMeter(VLLM, b"null").failed
