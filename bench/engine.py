@@ -2,8 +2,8 @@
 
     python -m bench.engine --socket-fd N
 
-``GET`` anything: an empty 200, as routers want it of whoever is healthy. ``POST`` anything: a whole chat completion of 1 kB, or with ``stream`` as many events as ``max_tokens`` says, of about
-245 bytes each. ``pace_ms`` 0 writes them at once ("fast"); otherwise each is a write of its own after that many
+``GET`` anything: an empty 200, as routers want it of whoever is healthy. ``POST`` anything: a whole chat completion of
+1 kB, or with ``stream`` as many events as ``max_tokens`` says, of about 245 bytes each. ``pace_ms`` 0 writes them at once ("fast"); otherwise each is a write of its own after that many
 milliseconds ("paced"), as engines send them. Usage is reported as vLLM does when asked (``include_usage``,
 ``continuous_usage_stats``), and llama.cpp's ``timings`` on ``timings_per_token``.
 """

@@ -15,9 +15,9 @@ REQUEST_CPU_US_MAX = 200.0
 LIMITED_REQUEST_CPU_US_MAX = 260.0
 """With four limits asked and settled in Valkey."""
 CHUNK_CPU_US_MAX = 20.8
-"""Of chunks that are a read and a write each: what vLLM's and SGLang's own routers, in Rust, need without counting."""
+"""Of chunks that are a read and a write each (performance.md)."""
 FAST_CHUNK_CPU_US_MAX = 6.0
-"""Of chunks that come together, with usage to take out of each."""
+"""Of chunks that come together, with usage to take out of each (performance.md)."""
 
 Figure = Callable[[Measured, str], float]
 """A number of one window, given the name of the target that was under load."""

@@ -161,6 +161,7 @@ _decode_event = msgspec.json.Decoder(Event).decode
 _decode_named_event = msgspec.json.Decoder(NamedEvent).decode
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_timings = msgspec.json.Decoder(Timings).decode
+_NO_ERROR = (b"null", b"false")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -208,6 +209,11 @@ def _salvage_event(data: bytes) -> NamedEvent | None:
         id=reply.id,
         model=reply.model,
     )
+
+
+def holds_error(member: msgspec.Raw) -> bool:
+    """Whether a member ``error`` is there and says something: some engines write ``null`` or ``false`` beside every reply."""
+    return bool(member) and bytes(member) not in _NO_ERROR
 
 
 def _raw(counts: Usage | Timings | None) -> msgspec.Raw:

@@ -16,6 +16,7 @@ from billing.tokens.payload import (
     Usage,
     decode_event,
     decode_named_event,
+    holds_error,
     timings_as_written,
     usage_as_written,
     usage_of,
@@ -45,7 +46,6 @@ _ENVELOPE = frozenset({"id", "object", "created", "model", "choices", "usage", "
 _NULL_USAGE = re.compile(rb'"usage"\s*:\s*null').search
 _RAW_TAG = "<think"
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_NULL = (b"null", b"false")
 _ERROR_OBJECT = msgspec.Raw(b'"error"')
 _NO_CALLS = (b"null", b"[]")
 _KEEP, _STRIP = Edit.KEEP, Edit.STRIP
@@ -170,8 +170,8 @@ class TextStreamMeter(StreamMeter):
         return event
 
     def _follow(self, event: Event, usage: Usage | None, timings: Timings | None, now_us: int) -> None:
-        """Take the event's text, reasons to finish and counts. Every chunk pays for it: what nearly none has is elsewhere."""
-        if event.error and bytes(event.error) not in _NULL:
+        """Take the event's text, reasons to finish and counts, whatever it holds."""
+        if holds_error(event.error):
             self.failed = True
         reasons = answers = False
         for choice in event.choices:
@@ -185,10 +185,12 @@ class TextStreamMeter(StreamMeter):
                 answers = answers or bool(choice.text)
             else:
                 reasons = reasons or bool(delta.reasoning_content or delta.reasoning)
-                answers = answers or bool(delta.content) or (bool(delta.tool_calls) and _calls(delta))
-        if self._several is not None:
+                answers = answers or bool(delta.content) or _calls(delta)
+        counter = None
+        if self._several is None:
+            counter = self._count(event, usage, timings)
+        else:
             self._count_several(self._several, event, usage, timings, reasons=reasons)
-        counter = self._count(event, usage, timings) if self._several is None else None
         if counter is not None and self._text is not None:
             # The counter counts reasoning exactly: no text is needed.
             self._text.forget()
@@ -220,7 +222,7 @@ class TextStreamMeter(StreamMeter):
         if timings is not None and self._has_timings:
             self._advance(timings)
             counter = timings.predicted_n
-        if usage is None or not (usage.completion_tokens or not usage.empty):
+        if usage is None or usage.empty:
             return counter
         if not event.choices or not self._has_running:
             self._reported = usage

@@ -5,7 +5,7 @@ import msgspec
 from billing.tokens.engines import Engine
 from billing.tokens.merging import filled, without_cached
 from billing.tokens.meter import ReplyMeter
-from billing.tokens.payload import decode, usage_of, usage_of_timings
+from billing.tokens.payload import decode, holds_error, usage_of, usage_of_timings
 from billing.tokens.tags import Tags, split
 from billing.tokens.usage import UNKNOWN, Provenance, TokenUsage, clamp
 
@@ -35,9 +35,7 @@ class TextReplyMeter(ReplyMeter):
     def failed(self) -> bool:
         """Whether it holds an error, and neither choices nor usage."""
         reply = self._reply
-        if reply is None or not reply.error or reply.choices or reply.usage is not None:
-            return False
-        return bytes(reply.error) != b"null"
+        return reply is not None and not reply.choices and reply.usage is None and holds_error(reply.error)
 
     def usage(self) -> TokenUsage:
         """The counts that the reply reports; unknown ones when it reports none."""

@@ -72,3 +72,4 @@ def test_only_a_reply_with_an_error_and_nothing_else_has_failed() -> None:
     ):
         assert not TextReplyMeter(VLLM, whole(**members)).failed
     assert not TextReplyMeter(VLLM, b"null").failed
+    assert not TextReplyMeter(VLLM, b'{"error":false}').failed
