@@ -19,9 +19,11 @@ from billing.limits.bucket import Ask, Bucket
 from billing.limits.cache import ADMIT, RENEW, SETTLE, LimitCache
 from billing.limits.limit import Enforce, Limit, Meter, OnFailure
 from billing.limits.live import Usage
+from billing.limits.need import Need
 from billing.limits.outbox import Kind, Post
 from billing.limits.ports import Epoch, NotExecuted
 from billing.limits.twin import Decision, Twin
+from billing.limits.used import Used
 from billing.settings import LimitsSettings
 from tests.integration.valkey_kit import eventually
 from tests.metering_kit import id_maker
@@ -35,6 +37,18 @@ FUTURE_US = 1 << 52
 """A limit made so late is younger than any store."""
 
 new_id = id_maker(seed=77)
+
+
+def need(tokens: int) -> Need:
+    """Of a request that may use so many tokens of input, and is sure to make no output."""
+    return Need(tokens, 0, tokens, 0)
+
+
+def used(tokens: float) -> Used:
+    """So many tokens of input, and no output."""
+    return Used(tokens, 0)
+
+
 _numbers = itertools.count(1)
 
 
@@ -89,7 +103,7 @@ async def settled(admission: Admission, limit_s: float = 2.0) -> None:
 
 async def admitted(admission: Admission, limits: list[Limit], bound: int = 10) -> Permit | LimitReached:
     try:
-        return await admission.admit(new_id(), limits, bound)
+        return await admission.admit(new_id(), limits, need(bound))
     except LimitReached as refusal:
         return refusal
 
@@ -107,13 +121,13 @@ class Scripts:
         self.tenant_id = tenant_id
 
     def admit(self, usage_id: bytes, asks: Sequence[Ask], now: int, *, lease_us: int, epoch_us: int | None = None,
-              charged: float | None = None, ends_max: int = 0, grace_us: int = 0) -> Decision:  # fmt: skip
+              charged: Used | None = None, ends_max: int = 0, grace_us: int = 0) -> Decision:  # fmt: skip
         """As :meth:`billing.limits.twin.Twin.admit`."""
         head: list[Part] = [
             usage_id,
             lease_us,
             now if epoch_us is None else epoch_us,
-            b"" if charged is None else charged,
+            *((b"", b"") if charged is None else cache._words(charged)),
             ends_max,
             grace_us,
         ]
@@ -121,23 +135,23 @@ class Scripts:
         words[len(head)] = now
         return cache._decision(self._run(ADMIT, keys, words))
 
-    def settle(self, usage_id: bytes, used: float | None, now: int, *, is_released: bool = False,
+    def settle(self, usage_id: bytes, used: Used, now: int, *, is_released: bool = False,
                memory_us: int = 0) -> bool:  # fmt: skip
         """As :meth:`billing.limits.twin.Twin.settle`."""
         words: list[Part] = [
             usage_id,
-            b"" if used is None else used,
+            *cache._words(used),
             b"release" if is_released else b"",
             memory_us,
             now,
         ]
         return bool(self._run(SETTLE, cache._tenant_keys(self.tenant_id), words))
 
-    def renew(self, usages: Sequence[tuple[bytes, float | None]], now: int, *, lease_us: int) -> int:
+    def renew(self, usages: Sequence[tuple[bytes, Used]], now: int, *, lease_us: int) -> int:
         """As :meth:`billing.limits.twin.Twin.renew`."""
         words: list[Part] = [lease_us, now]
         for usage_id, used in usages:
-            words += (usage_id, b"" if used is None else used)
+            words += (usage_id, *cache._words(used))
         return int(self._run(RENEW, cache._tenant_keys(self.tenant_id), words))
 
     def _run(self, script: Script, keys: Sequence[bytes], words: Sequence[Part]) -> Any:
@@ -149,9 +163,9 @@ class Scripts:
 
     def bucket(self, of: Limit) -> Bucket:
         """What is kept of a limit."""
-        value = self.client.get(b"{%s}:%s" % (self.tenant_id.hex.encode(), of.id.hex.encode()))
-        level, reserved, at_us, amount, window_us, burst = struct.unpack("<6d", cast("bytes", value))
-        return Bucket(level, reserved, int(at_us), amount, int(window_us), burst)
+        value = self.client.get(cache._prefix(self.tenant_id) + of.id.hex.encode())
+        level, reserved, at_us, amount, window_us, burst, strict = struct.unpack("<6dB", cast("bytes", value))
+        return Bucket(level, reserved, int(at_us), amount, int(window_us), burst, strict == 1)
 
     def close(self) -> None:
         """Forget the tenant."""
@@ -268,7 +282,7 @@ class FakeStore:
 
 async def answer(admission: Admission, limits: Sequence[Limit], bound: int = 10) -> object:
     try:
-        return await admission.admit(new_id(), limits, bound)
+        return await admission.admit(new_id(), limits, need(bound))
     except (LimitReached, LimitsUnavailable) as refusal:
         return refusal
 

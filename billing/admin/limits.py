@@ -1,4 +1,4 @@
-"""``/api/v1/limits``: how much at once, and how much a minute."""
+"""``/api/v1/limits``: how much at once, and how much in a second, a minute, an hour or a day."""
 
 from uuid import UUID
 
@@ -18,7 +18,8 @@ from billing.limits.limit import Enforce, Meter, NamedLimit, OnFailure
 class LimitDocument(msgspec.Struct, frozen=True):
     """At most ``amount`` in ``window_s`` seconds, or at once without a window, for a tenant, its project or its key.
 
-    Without a model it counts all models together. ``scope`` says whose it is.
+    Without a model it counts all models together. ``scope`` says whose requests it counts: those of the owner, or those of
+    each end user of it. A strict one is a window of the clock, and no bucket.
     """
 
     id: UUID
@@ -31,20 +32,27 @@ class LimitDocument(msgspec.Struct, frozen=True):
     amount: int
     window_s: int | None
     burst: int | None
+    strict: bool
     enforce: Enforce
     on_failure: OnFailure
     created_at: str
 
 
 class LimitChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A limit as it shall be. ``project`` is a slug, ``key`` a visible part or an id, ``model`` a public name."""
+    """A limit as it shall be. ``project`` is a slug, ``key`` a visible part or an id, ``model`` a public name.
+
+    ``window_s`` is 1, 60, 3600 or 86400; a minute unless said, and nothing for requests at once.
+    """
 
     meter: Meter
     amount: int
     project: str | None = None
     key: str | None = None
     model: str | None = None
+    window_s: int | None = None
+    per_end_user: bool = False
     burst: int | None = None
+    strict: bool = False
     enforce: Enforce = Enforce.ENFORCED
     on_failure: OnFailure = OnFailure.CLOSED
 
@@ -60,6 +68,7 @@ LIMIT = LimitDocument(
     amount=50,
     window_s=60,
     burst=None,
+    strict=False,
     enforce=Enforce.ENFORCED,
     on_failure=OnFailure.CLOSED,
     created_at="2026-11-24T10:00:00Z",
@@ -84,10 +93,12 @@ class LimitController(Controller):
     async def set_limit(
         self, services: Services, tenant: TenantSlug, data: JSONBody[LimitChange]
     ) -> LimitDocument:
-        """Make a limit, or change the one of the same owner, model and meter, within a second.
+        """Make a limit, or change the one of the same owner, model, meter and window, within a second.
 
-        What was used of it stays used. `shadow` only counts what it would have refused. While Valkey cannot be asked,
-        `closed` admits nothing and `open` a worker's own share.
+        What was used of it stays used. `per_end_user` gives each end user the whole of it. A `strict` limit is kept in each
+        window of the clock, and reserves the worst case of each request; any other is a bucket with a `burst`. `shadow`
+        only counts what it would have refused. While Valkey cannot be asked, `closed` admits nothing and `open` a worker's
+        own share.
         """
         made = await services.limits.set(
             tenant,
@@ -96,6 +107,9 @@ class LimitController(Controller):
             project_slug=data.project,
             key=data.key,
             model=data.model,
+            window_s=data.window_s,
+            per_end_user=data.per_end_user,
+            strict=data.strict,
             burst=data.burst,
             enforce=data.enforce,
             on_failure=data.on_failure,
@@ -126,6 +140,7 @@ def document(named: NamedLimit) -> LimitDocument:
         amount=limit.amount,
         window_s=limit.window_s,
         burst=limit.burst,
+        strict=limit.is_strict,
         enforce=limit.enforce,
         on_failure=limit.on_failure,
         created_at=written(limit.created_us),

@@ -9,7 +9,8 @@ from billing.cli.context import Context
 from billing.errors import InvalidInput
 from billing.limits.limit import Enforce, Limit, Meter, NamedLimit, OnFailure
 
-EXAMPLE = "billing limits set --tenant {} --requests-per-minute 50"
+EXAMPLE = "billing limits set --tenant {} --requests 50"
+WINDOWS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 
 
 @click.group("limits")
@@ -26,15 +27,26 @@ def limits() -> None:
 @click.option(
     "--model", metavar="NAME", help="Only on this model, by its public name; on all together unless given."
 )
-@click.option(
-    "--requests-per-minute", "requests", type=int, metavar="N", help="Requests that may begin in a minute."
-)
-@click.option(
-    "--tokens-per-minute", "tokens", type=int, metavar="N", help="Tokens, input and output, in a minute."
-)
+@click.option("--requests", type=int, metavar="N", help="Requests that may begin.")
+@click.option("--tokens", type=int, metavar="N", help="Tokens, input and output together.")
+@click.option("--input-tokens", type=int, metavar="N", help="Tokens of input.")
+@click.option("--output-tokens", type=int, metavar="N", help="Tokens of output.")
 @click.option("--concurrency", type=int, metavar="N", help="Requests that may run at once.")
 @click.option(
-    "--burst", type=int, metavar="N", help="The most at one moment; what a minute allows unless given."
+    "--per", "window", type=click.Choice(list(WINDOWS)), help="In which time; a minute unless given."
+)
+@click.option(
+    "--burst", type=int, metavar="N", help="The most at one moment; what the time allows unless given."
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Never more in a minute of the clock; each request reserves its worst case.",
+)
+@click.option(
+    "--per-end-user",
+    is_flag=True,
+    help="For each end user by itself (`user` of a request), not for all together.",
 )
 @click.option("--shadow", is_flag=True, help="Refuse nothing; count what would have been refused.")
 @click.option(
@@ -54,14 +66,27 @@ def set_(
     model: str | None,
     requests: int | None,
     tokens: int | None,
+    input_tokens: int | None,
+    output_tokens: int | None,
     concurrency: int | None,
+    window: str | None,
     burst: int | None,
+    strict: bool,
+    per_end_user: bool,
     shadow: bool,
     on_failure: str,
     as_json: bool,
 ) -> None:
-    """Make a limit, or change the one of the same owner, model and kind. What was used of it stays used."""
-    meter, amount = _one_of({Meter.REQUESTS: requests, Meter.TOKENS: tokens, Meter.CONCURRENCY: concurrency})
+    """Make a limit, or change the one of the same owner, model, kind and time. What was used of it stays used."""
+    meter, amount = _one_of(
+        {
+            Meter.REQUESTS: requests,
+            Meter.TOKENS: tokens,
+            Meter.INPUT_TOKENS: input_tokens,
+            Meter.OUTPUT_TOKENS: output_tokens,
+            Meter.CONCURRENCY: concurrency,
+        }
+    )
     done = context.run(
         lambda services: services.limits.set(
             tenant_slug,
@@ -70,6 +95,9 @@ def set_(
             project_slug=project_slug,
             key=key,
             model=model,
+            window_s=None if window is None else WINDOWS[window],
+            per_end_user=per_end_user,
+            strict=strict,
             burst=burst,
             enforce=Enforce.SHADOW if shadow else Enforce.ENFORCED,
             on_failure=OnFailure(on_failure),
@@ -123,7 +151,7 @@ def _one_of(given: dict[Meter, int | None]) -> tuple[Meter, int]:
     named = [(meter, amount) for meter, amount in given.items() if amount is not None]
     if len(named) != 1:
         raise InvalidInput(
-            "a limit has one kind: give one of --requests-per-minute, --tokens-per-minute and --concurrency",
+            "a limit has one kind: give one of --requests, --tokens, --input-tokens, --output-tokens and --concurrency",
             "meter",
         )
     return named[0]
@@ -132,6 +160,8 @@ def _one_of(given: dict[Meter, int | None]) -> tuple[Meter, int]:
 def _how(limit: Limit) -> str:
     """What a limit does in doubt, and its burst if it has one of its own."""
     burst = "" if limit.burst is None else f", bursts of {limit.burst:,}"
+    if limit.is_strict:
+        burst = ", strict"
     if limit.enforce is Enforce.SHADOW:
         return f"counts what it would have refused{burst}"
     return f"refuses, and is {limit.on_failure} while Valkey is away{burst}"
@@ -139,10 +169,12 @@ def _how(limit: Limit) -> str:
 
 def _row(named: NamedLimit) -> tuple[output.Cell, ...]:
     limit = named.limit
+    detail = "strict" if limit.is_strict else None if limit.burst is None else f"bursts of {limit.burst:,}"
+    owner = "tenant" if limit.owned_by == "tenant" else named.owner
     return (
-        limit.rate() if limit.burst is None else (limit.rate(), f"bursts of {limit.burst:,}"),
+        limit.rate() if detail is None else (limit.rate(), detail),
         named.tenant,
-        "tenant" if limit.scope == "tenant" else named.owner,
+        (owner, "each end user") if limit.per_end_user else owner,
         limit.model or "all",
         limit.on_failure if limit.is_enforced else limit.enforce,
         str(limit.id),
@@ -162,6 +194,7 @@ def _document(named: NamedLimit) -> dict[str, object]:
         "amount": limit.amount,
         "window_s": limit.window_s,
         "burst": limit.burst,
+        "strict": limit.is_strict,
         "enforce": limit.enforce,
         "on_failure": limit.on_failure,
         "created_at": output.timestamp(limit.created_us),

@@ -9,11 +9,13 @@ from billing.gateway.label import label
 from billing.gateway.ports import Admission, Spool
 from billing.gateway.work import Work
 from billing.limits.admission import Permit
+from billing.limits.used import NOTHING, Used
 from billing.metering.event import Closed, Progress
 from billing.settings import Durability, GatewaySettings
 from billing.tokens.meter import StreamMeter
-from billing.tokens.usage import Provenance, TokenUsage, total_tokens, weakest
+from billing.tokens.usage import Count, Provenance, TokenUsage
 
+_ESTIMATED = Provenance.ESTIMATED  # a member is looked up slowly, on the hot path
 NOTHING_WRITTEN = range(0)
 """What :meth:`Books.progress` gives back before it has written anything."""
 
@@ -76,8 +78,8 @@ class Books:
 
     def _charge(self, permit: Permit, usage: TokenUsage) -> None:
         """What is charged is never refunded: only what the engine itself counted."""
-        used = total_tokens(usage)
-        if used is not None and weakest(usage) is not Provenance.ESTIMATED:
+        used = Used(_counted(usage.input), _counted(usage.output))
+        if used.input is not None or used.output is not None:
             self._admission.progress(permit, used)
 
     async def close(self, work: Work, ending: Ending) -> Unavailable | None:
@@ -88,7 +90,7 @@ class Books:
         """
         overhead_us = self._open.pop(work.request.id.int, None)
         self._counts[ending.outcome] += 1
-        self.settle(work, total_tokens(ending.usage))
+        self.settle(work, Used(ending.usage.input.value, ending.usage.output.value))
         closed = Closed(
             id=work.request.id,
             outcome=ending.outcome,
@@ -113,7 +115,11 @@ class Books:
             return fault
         return None
 
-    def settle(self, work: Work, tokens: int | None) -> None:
-        """Charge the limits with what was used, None for unknown."""
+    def settle(self, work: Work, used: Used = NOTHING) -> None:
+        """Charge the limits with what was used."""
         if work.permit is not None:
-            self._admission.settle(work.permit, tokens)
+            self._admission.settle(work.permit, used)
+
+
+def _counted(count: Count) -> int | None:
+    return None if count.provenance is _ESTIMATED else count.value

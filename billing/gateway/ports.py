@@ -10,6 +10,8 @@ from billing.directory.caller import Caller, Model, Target
 from billing.gateway.forward import Destination
 from billing.limits.admission import Permit
 from billing.limits.limit import Limit
+from billing.limits.need import Need
+from billing.limits.used import Used
 from billing.metering.event import Closed, Opened, Progress
 from billing.pricing.term import Term
 from billing.tokens.engines import Tokenize
@@ -150,14 +152,14 @@ class Directory(Protocol):
 class Admission(Protocol):
     """Admits requests within their limits."""
 
-    async def admit(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Permit:
+    async def admit(self, request_id: UUID, limits: Sequence[Limit], need: Need) -> Permit:
         """All limits or none; raises ``LimitReached`` or ``LimitsUnavailable``."""
 
-    def progress(self, permit: Permit, tokens_used: int) -> None:
+    def progress(self, permit: Permit, used: Used) -> None:
         """Say what a stream has used so far, by the engine's own running counts; never waits and never raises."""
 
-    def settle(self, permit: Permit, tokens_used: int | None) -> None:
-        """Charge what was used, None for unknown; never waits and never raises."""
+    def settle(self, permit: Permit, used: Used) -> None:
+        """Charge what was used; never waits and never raises."""
 
 
 class Tokenizer(Protocol):

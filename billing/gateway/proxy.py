@@ -130,8 +130,8 @@ class Proxy:
         """Ask the limits."""
         if not work.limits:
             return work
-        bound = work.tokens_bound(self._output_bound_tokens)
-        permit = await self._admission.admit(work.request.id, work.limits, bound)
+        need = work.need(self._output_bound_tokens)
+        permit = await self._admission.admit(work.request.id, work.limits, need)
         return msgspec.structs.replace(work, permit=permit)
 
     async def _open(self, work: Work, client: Client) -> bool:
@@ -139,16 +139,16 @@ class Proxy:
         if client.gone:
             # It left while its limits were asked: no engine need work for it.
             self.counts["left_before_open"] += 1
-            self._books.settle(work, 0)
+            self._books.settle(work)
             return False
         try:
             self._books.open(work)
         except BillingError as fault:
-            self._books.settle(work, 0)
+            self._books.settle(work)
             await self._answers.fail(work, client, fault)
             return False
         except BaseException:
-            self._books.settle(work, 0)
+            self._books.settle(work)
             raise
         return True
 

@@ -12,6 +12,7 @@ from billing.gateway.probing import Probes, plain
 from billing.gateway.routing import choose
 from billing.limits.admission import Permit
 from billing.limits.limit import Limit
+from billing.limits.need import Need
 from billing.metering.event import Opened
 from billing.pricing.term import Term
 from billing.tokens import estimate
@@ -68,9 +69,19 @@ class Work(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"<Work {self.request!r} {self.meter!r}>"
 
-    def tokens_bound(self, output_tokens: int) -> int:
-        """The most tokens that the request is expected to use; ``output_tokens`` for one that does not say."""
-        return estimate.input_tokens(self.call.prompt_bytes()) + self.call.output_bound(output_tokens)
+    def need(self, output_tokens: int) -> Need:
+        """What the request may use, for its limits; ``output_tokens`` expected of one that does not say."""
+        call = self.call
+        prompt_bytes = call.prompt_bytes()
+        return Need(
+            input=estimate.input_tokens(prompt_bytes),
+            output=call.output_bound(output_tokens),
+            input_most=max(1, prompt_bytes),
+            output_most=call.output_most(),
+            end_user=call.end_user or "",
+            answers=call.answers(),
+            output_member=call.output_member,
+        )
 
     @property
     def drains(self) -> bool:

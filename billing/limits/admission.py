@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-import msgspec
-
 from billing.clock import MICROSECONDS_PER_SECOND, Clock
 from billing.errors import LimitReached, LimitsUnavailable, Unavailable
 from billing.limits.bucket import Ask, Verdict, announced, ask_of, asks_of, counting
@@ -17,11 +15,14 @@ from billing.limits.delivery import Delivery
 from billing.limits.fallback import Fallback
 from billing.limits.headers import Headers, duration, headers
 from billing.limits.leases import Leases
-from billing.limits.limit import Limit, Meter, OnFailure
+from billing.limits.limit import Limit, OnFailure
+from billing.limits.need import Need
 from billing.limits.outbox import Kind, Post
 from billing.limits.permit import Permit, Place
 from billing.limits.ports import NotExecuted, Store
 from billing.limits.twin import Decision, State
+from billing.limits.used import NOTHING, Side, Used
+from billing.limits.worst_case import never_fitting, refusal
 from billing.settings import LimitsSettings
 
 __all__ = ["CHECK_INTERVAL_S", "Admission", "Permit"]
@@ -109,23 +110,27 @@ class Admission:
         """The same by what they would have done: ``settle``, ``release`` and ``grant``."""
         return {kind.value: count for kind, count in self._delivery.given_up.items()}
 
-    async def admit(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Permit:
-        """Admit a request of at most ``tokens_bound`` tokens under all its limits or under none.
+    async def admit(self, request_id: UUID, limits: Sequence[Limit], need: Need) -> Permit:
+        """Admit a request that needs so much under all its limits or under none.
 
-        Raises ``LimitReached`` naming the limit that takes longest, or ``LimitsUnavailable`` naming one that must hold
+        Raises ``InvalidInput`` for one that a strict limit can never admit, ``LimitReached`` naming the limit that takes longest, or ``LimitsUnavailable`` naming one that must hold
         and cannot be checked.
         """
+        never = never_fitting(limits, need)
+        if never is not None:
+            self.counts["refused", never.scope, never.meter.value] += 1
+            raise refusal(never, need)
         if not self._store.connected:
-            return self._decide_alone(request_id, limits, tokens_bound, Place.WORKER)
+            return self._decide_alone(request_id, limits, need, Place.WORKER)
         try:
-            decision = await self._ask(request_id, limits, tokens_bound)
+            decision = await self._ask(request_id, limits, need)
         except NotExecuted:
             # It holds nothing of the request: there is nothing to release.
             self.counts["store", "refused"] += 1
-            return self._decide_alone(request_id, limits, tokens_bound, Place.WORKER)
+            return self._decide_alone(request_id, limits, need, Place.WORKER)
         except Unavailable:
             self.counts["store", "unanswered"] += 1
-            return self._decide_alone(request_id, limits, tokens_bound, Place.UNCLEAR)
+            return self._decide_alone(request_id, limits, need, Place.UNCLEAR)
         except BaseException:
             # Nobody waits for the answer any more, whatever it is.
             self._release(limits[0].tenant_id, request_id)
@@ -135,31 +140,34 @@ class Admission:
         if decision.state is State.REFUSED:
             raise self._refusal(limits, decision.verdicts, told)
         kept = tuple(counting(limits, decision.verdicts))
-        permit = Permit(request_id, limits[0].tenant_id, tokens_bound, kept, told, is_local=False)
+        permit = Permit(request_id, limits[0].tenant_id, need, kept, told, is_local=False)
         return self._admitted(permit, Place.STORE)
 
-    def progress(self, permit: Permit, tokens_used: int) -> None:
+    def progress(self, permit: Permit, used: Used) -> None:
         """A stream has used so many tokens so far: they are charged with the next renewal of its lease.
 
         Its reservation shrinks by as much. What was charged so is never refunded; ``settle`` charges what is more.
         """
-        self._live.progress(permit.id, tokens_used)
+        self._live.progress(permit.id, used)
 
-    def settle(self, permit: Permit, tokens_used: int | None) -> None:
-        """End a request: charge the tokens it used, None for its bound. Never waits, never raises; once is enough."""
+    def settle(self, permit: Permit, used: Used) -> None:
+        """End a request: charge the tokens it used, what was reserved for those that nobody knows.
+
+        Never waits, never raises; once is enough.
+        """
         place = self._live.end(permit.id)
         if place is None:
             return
         if permit.is_local:
             is_told = place is not Place.WORKER
-            self._fallback.settle(permit.id, tokens_used, self._monotonic(), is_told=is_told)
+            self._fallback.settle(permit.id, used, self._monotonic(), is_told=is_told)
         if place is Place.WORKER:
             return
         if place is Place.UNCLEAR:
             # By its id, so that it counts once, whether the store had admitted it or not.
             self._delivery.post(self._grant_of(permit, place))
         memory_us = 0 if place is Place.STORE else MEMORY_US
-        self._delivery.post(Post(Kind.SETTLE, permit.tenant_id, permit.id.bytes, tokens_used, memory_us))
+        self._delivery.post(Post(Kind.SETTLE, permit.tenant_id, permit.id.bytes, used, memory_us))
 
     def reconnected(self) -> None:
         """The store was reached, for the first time or again: its leases may have run on without us."""
@@ -192,13 +200,13 @@ class Admission:
 
     # Asking the store.
 
-    async def _ask(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Decision:
+    async def _ask(self, request_id: UUID, limits: Sequence[Limit], need: Need) -> Decision:
         before_us = self._clock()
         tenant_id = limits[0].tenant_id
         decision = await self._store.admit(
             tenant_id,
             request_id,
-            self._asks(limits, tokens_bound),
+            self._asks(limits, need),
             lease_us=self._lease_us,
             ends_max=ENDS_MAX,
             grace_us=RETURN_GRACE_US,
@@ -222,16 +230,16 @@ class Admission:
             self._is_loss_counted = True
             self._announce(lost)
 
-    def _asks(self, limits: Sequence[Limit], tokens_bound: int) -> list[Ask]:
-        """What is asked of each limit; but for tokens it is the same each time, and remembered."""
+    def _asks(self, limits: Sequence[Limit], need: Need) -> list[Ask]:
+        """What is asked of each limit; but for tokens and of end users it is the same each time, and remembered."""
         asks = []
         for limit in limits:
             known = self._asked.get(limit.id)
             if known is None or known[0] is not limit:
-                known = (limit, ask_of(limit, tokens_bound))
-                if len(self._asked) >= LIMITS_MAX:
-                    self._asked.clear()
-                if limit.meter is not Meter.TOKENS:
+                known = (limit, ask_of(limit, need))
+                if known[1].side is Side.NEITHER and not limit.per_end_user:
+                    if len(self._asked) >= LIMITS_MAX:
+                        self._asked.clear()
                     self._asked[limit.id] = known
             asks.append(known[1])
         return asks
@@ -284,9 +292,7 @@ class Admission:
 
     # Without the store.
 
-    def _decide_alone(
-        self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int, place: Place
-    ) -> Permit:
+    def _decide_alone(self, request_id: UUID, limits: Sequence[Limit], need: Need, place: Place) -> Permit:
         """Each limit's own policy; a limit that only counts does not matter now."""
         enforced = tuple(limit for limit in limits if limit.is_enforced)
         closed = next((limit for limit in enforced if limit.on_failure is OnFailure.CLOSED), None)
@@ -295,12 +301,10 @@ class Admission:
         decision = None
         if closed is None:
             is_told = place is Place.UNCLEAR
-            decision = self._fallback.admit(
-                request_id, enforced, tokens_bound, self._monotonic(), is_told=is_told
-            )
+            decision = self._fallback.admit(request_id, enforced, need, self._monotonic(), is_told=is_told)
         if decision is not None and decision.state is State.ADMITTED:
             self.counts["fallback", "open"] += 1
-            permit = Permit(request_id, limits[0].tenant_id, tokens_bound, enforced, [], is_local=True)
+            permit = Permit(request_id, limits[0].tenant_id, need, enforced, [], is_local=True)
             return self._admitted(permit, place)
         if place is Place.UNCLEAR:
             self._release(limits[0].tenant_id, request_id)
@@ -318,10 +322,8 @@ class Admission:
             # Its share stays taken until it ends: the next outage hands out no more than what is left.
             self._grant(permit)
         for debt in self._fallback.owed(now_us):
-            (ask,) = asks_of((debt.limit,), 0)
-            owed = msgspec.structs.replace(ask, take=debt.used, hold=0.0)
             self._delivery.keep(
-                Post(Kind.GRANT, debt.limit.tenant_id, debt.id, lease_us=MEMORY_US, asks=(owed,))
+                Post(Kind.GRANT, debt.limit.tenant_id, debt.id, lease_us=MEMORY_US, asks=(debt.ask(),))
             )
 
     # What must reach the store.
@@ -347,7 +349,7 @@ class Admission:
 
     def _grant_of(self, permit: Permit, place: Place | None) -> Post:
         """What makes a request known to the store. Where its answer did not come, it is asked for all of it again."""
-        asks, charged = asks_of(permit.limits, permit.tokens_bound), 0
+        asks, charged = asks_of(permit.limits, permit.need), NOTHING
         if place is not Place.UNCLEAR:
             asks = [ask for ask in asks if ask.hold > 0]
         if place is not None and place.is_store:

@@ -2,8 +2,10 @@
 
 A bucket holds at most ``burst`` and refills at ``amount / window``. What a request is to use is reserved while it runs
 and charged when it ends; nothing is ever refunded into the level. So over any time t no more than
-``burst + amount · t / window`` is used and reserved. Without a window (``window_us`` 0) the level stays at the burst and
-only what is reserved counts: requests at once.
+``burst + amount · t / window`` is used and reserved. A strict bucket does not refill by and by: it is whole again when the
+next window of the store's clock begins, so that no such window sees more than ``amount``; what was used beyond it is
+missing from the next one. Without a window (``window_us`` 0) the level stays at the burst and only what is reserved
+counts: requests at once.
 
 Numbers are doubles, as Lua's are, and stand in the same order of operations (traps.md 17): amounts of requests and
 tokens, not of money. Times are whole microseconds, which a double holds exactly.
@@ -11,17 +13,23 @@ tokens, not of money. Times are whole microseconds, which a double holds exactly
 
 import math
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import msgspec
 
 from billing.clock import MICROSECONDS_PER_SECOND
 from billing.limits.limit import Enforce, Limit, Meter
+from billing.limits.need import Need
+from billing.limits.used import Side, Used
 
 TOLERANCE = 1e-9
 TOLERANCE_SHARE = 1e-14
 """What rounding may take from a level, so that waiting exactly the told time is enough: absolute, and of the burst."""
 SLOT_WAIT_US = MICROSECONDS_PER_SECOND
 """The wait told when all slots are taken: nobody knows when a running request ends."""
+
+_SIDES = {Meter.TOKENS: Side.BOTH, Meter.INPUT_TOKENS: Side.INPUT, Meter.OUTPUT_TOKENS: Side.OUTPUT}
+_NAME_BYTES = 16
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -35,6 +43,8 @@ class Ask(msgspec.Struct, frozen=True):
     take: float
     hold: float
     is_shadow: bool = False
+    side: Side = Side.BOTH
+    is_strict: bool = False
 
 
 class Bucket(msgspec.Struct, frozen=True):
@@ -46,6 +56,7 @@ class Bucket(msgspec.Struct, frozen=True):
     amount: float
     window_us: int
     burst: float
+    is_strict: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -61,10 +72,10 @@ class Verdict(msgspec.Struct, frozen=True):
     wait_us: int
 
 
-def ask_of(limit: Limit, tokens_bound: int, replicas: int = 1) -> Ask:
-    """What a request of at most ``tokens_bound`` tokens asks of a limit, or of one worker's share of it.
+def ask_of(limit: Limit, need: Need, replicas: int = 1) -> Ask:
+    """What a request asks of a limit, or of one worker's share of it.
 
-    A bound beyond the burst reserves the burst; what is used beyond it is a debt.
+    A bound beyond the burst reserves the burst; what is used beyond it is a debt. A strict limit reserves the worst case.
     """
     amount: float = limit.amount
     burst: float = limit.amount if limit.burst is None else limit.burst
@@ -76,28 +87,47 @@ def ask_of(limit: Limit, tokens_bound: int, replicas: int = 1) -> Ask:
     elif replicas > 1:
         burst = float(math.floor(burst))
     take, hold = 0.0, 1.0
-    if limit.meter is Meter.REQUESTS:
+    side = _SIDES.get(limit.meter, Side.NEITHER)
+    if side is not Side.NEITHER:
+        hold = min(max(1, tokens_of(limit, need)), burst)
+    elif limit.meter is Meter.REQUESTS:
         take, hold = 1.0, 0.0
-    elif limit.meter is Meter.TOKENS:
-        hold = min(max(1, tokens_bound), burst)
     is_shadow = limit.enforce is Enforce.SHADOW
-    return Ask(limit.id.hex, amount, window_us, burst, limit.created_us, take, hold, is_shadow)
+    name = limit.id.hex if not limit.per_end_user else _name_of(limit, need.end_user)
+    return Ask(name, amount, window_us, burst, limit.created_us, take, hold, is_shadow, side, limit.is_strict)
 
 
-def asks_of(limits: Sequence[Limit], tokens_bound: int, replicas: int = 1) -> list[Ask]:
+def tokens_of(limit: Limit, need: Need) -> float:
+    """The tokens that a limit reserves for a request, infinite where a strict one cannot know."""
+    most = limit.is_strict
+    if limit.meter is Meter.INPUT_TOKENS:
+        return need.input_most if most else need.input
+    if limit.meter is Meter.OUTPUT_TOKENS:
+        known = need.output_most if most else need.output
+    else:
+        known = need.total_most if most else need.total
+    return math.inf if known is None else known
+
+
+def _name_of(limit: Limit, end_user: str) -> str:
+    """The bucket of one end user: the name is of a fixed length, and does not say who it is."""
+    return blake2b(limit.id.bytes + end_user.encode(), digest_size=_NAME_BYTES).hexdigest()
+
+
+def asks_of(limits: Sequence[Limit], need: Need, replicas: int = 1) -> list[Ask]:
     """What a request asks of each of its limits."""
-    return [ask_of(limit, tokens_bound, replicas) for limit in limits]
+    return [ask_of(limit, need, replicas) for limit in limits]
 
 
-def announced(ask: Ask, charged: float) -> Ask:
-    """What is asked for a request that runs and that the store knows no more, after ``charged`` tokens were charged of it.
+def announced(ask: Ask, charged: Used) -> Ask:
+    """What is asked for a request that runs and that the store knows no more, after ``charged`` was charged of it.
 
     The store's level lacks the rest of the reservation already, because it started empty or charged the rest when the
     lease ended; what is reserved now adds as much to the level.
     """
     if ask.window_us == 0:
         return ask
-    hold = max(0.0, ask.hold - charged)
+    hold = max(0.0, ask.hold - (charged.of(ask.side) or 0.0))
     return msgspec.structs.replace(ask, take=-hold, hold=hold)
 
 
@@ -111,22 +141,41 @@ def opened(ask: Ask, now_us: int, epoch_us: int) -> Bucket:
     """
     level = ask.burst
     if ask.window_us > 0 and ask.created_us < epoch_us:
-        level = min(ask.burst, max(0, now_us - epoch_us) * float(ask.amount) / ask.window_us)
-    return Bucket(level, 0.0, now_us, ask.amount, ask.window_us, ask.burst)
+        if ask.is_strict:
+            level = 0.0 if window_start(now_us, ask.window_us) < epoch_us else ask.burst
+        else:
+            level = min(ask.burst, max(0, now_us - epoch_us) * float(ask.amount) / ask.window_us)
+    return Bucket(level, 0.0, now_us, ask.amount, ask.window_us, ask.burst, ask.is_strict)
 
 
 def refilled(bucket: Bucket, now_us: int) -> Bucket:
     """The bucket at a later instant; a clock that was set back refills nothing."""
     level = bucket.burst
-    if bucket.window_us > 0:
+    if bucket.window_us > 0 and bucket.is_strict:
+        windows = (window_start(now_us, bucket.window_us) - window_start(bucket.at_us, bucket.window_us)) // (
+            bucket.window_us
+        )
+        level = (
+            bucket.level
+            if windows <= 0
+            else min(bucket.burst, min(0.0, bucket.level) + windows * bucket.burst)
+        )
+    elif bucket.window_us > 0:
         elapsed_us = max(0, now_us - bucket.at_us)
         level = min(bucket.burst, bucket.level + elapsed_us * float(bucket.amount) / bucket.window_us)
     return msgspec.structs.replace(bucket, level=level, at_us=max(bucket.at_us, now_us))
 
 
+def window_start(now_us: int, window_us: int) -> int:
+    """When the window of the clock that ``now_us`` lies in began: a minute at its second 0, a day at midnight UTC."""
+    return now_us // window_us * window_us
+
+
 def changed(bucket: Bucket, ask: Ask) -> Bucket:
     """The same bucket under the limit as it is now; what was used stays used."""
-    return msgspec.structs.replace(bucket, amount=ask.amount, window_us=ask.window_us, burst=ask.burst)
+    return msgspec.structs.replace(
+        bucket, amount=ask.amount, window_us=ask.window_us, burst=ask.burst, is_strict=ask.is_strict
+    )
 
 
 def is_returning(ask: Ask, now_us: int, epoch_us: int, grace_us: int) -> bool:
@@ -154,7 +203,7 @@ def verdict(bucket: Bucket, ask: Ask, *, does_fit: bool) -> Verdict:
     """What to tell of a bucket; ``does_fit`` was decided before it changed."""
     free = bucket.level - bucket.reserved
     remaining = math.floor(max(0, free + tolerance(bucket.burst)))
-    reset_us = 0 if ask.window_us == 0 else max(0, _refill_us(bucket.burst - free, bucket))
+    reset_us = _reset_us(bucket, free)
     if does_fit:
         return Verdict(True, remaining, reset_us, 0)
     return Verdict(False, remaining, reset_us, _wait_us(bucket, ask, free))
@@ -169,10 +218,31 @@ def _wait_us(bucket: Bucket, ask: Ask, free: float) -> int:
     """
     if ask.window_us == 0:
         return SLOT_WAIT_US
-    needed = ask.take + ask.hold
-    if needed + bucket.reserved > bucket.burst + tolerance(bucket.burst):
+    needed, level = ask.take + ask.hold, bucket.level
+    is_too_much = needed + bucket.reserved > bucket.burst + tolerance(bucket.burst)
+    if bucket.is_strict:
+        # Above an empty window the level says nothing of the next one; below it, it is missing there.
+        missing = bucket.burst - min(0.0, free) if is_too_much else needed + bucket.reserved - min(0.0, level)
+        return _windows_us(missing, bucket)
+    if is_too_much:
         needed = max(needed, bucket.burst)
     return max(1, _refill_us(needed - free, bucket))
+
+
+def _reset_us(bucket: Bucket, free: float) -> int:
+    """How long until all is there again, if what is reserved is used in full now."""
+    missing = bucket.burst - free
+    if bucket.window_us == 0 or missing <= 0:
+        return 0
+    if bucket.is_strict:
+        return _windows_us(bucket.burst - min(0.0, free), bucket)
+    return max(0, _refill_us(missing, bucket))
+
+
+def _windows_us(missing: float, bucket: Bucket) -> int:
+    """How long until so many windows have begun that ``missing`` is there: at least until the next one."""
+    windows = max(1, math.ceil((missing - tolerance(bucket.burst)) / bucket.burst))
+    return window_start(bucket.at_us, bucket.window_us) + windows * bucket.window_us - bucket.at_us
 
 
 def counting(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> Sequence[Limit]:

@@ -2,13 +2,16 @@
 
 All keys of a tenant carry one hash tag, so that a script finds them on one node of a cluster::
 
-    {<tenant hex>}:<limit hex>   a limit's bucket, six doubles; absent when it is full and nothing is reserved
-    {<tenant hex>}:held          usage id → what it holds; ``epoch`` → since when the tenant's buckets are remembered
-    {<tenant hex>}:leases        usage id → when its lease ends
-    billing:epoch                since when this store remembers anything
-    billing:epoch:seen           when a gateway last looked at it; not on a cluster
-    billing:epoch:process        which process answered then, by its run id; not on a cluster
-    billing:epoch:{<number>}     on a cluster, since when one slot does: servers lose their memory one by one
+    {<tenant hex>}:2:<bucket>    a limit's bucket (``LAYOUT`` of bucket.lua); absent when it is full and nothing is reserved
+    {<tenant hex>}:2:held        usage id → what it holds; ``epoch`` → since when the tenant's buckets are remembered
+    {<tenant hex>}:2:leases      usage id → when its lease ends
+    billing:2:epoch              since when this store remembers anything
+    billing:2:epoch:seen         when a gateway last looked at it; not on a cluster
+    billing:2:epoch:process      which process answered then, by its run id; not on a cluster
+    billing:2:epoch:{<number>}   on a cluster, since when one slot does: servers lose their memory one by one
+
+The number is that of the layout. What gateways of another layout left is not read: to them and to us the store is new.
+A bucket is named by its limit's id, or of one end user by a hash.
 
 A tenant of whom nothing is held gets the epoch of the server beside it. On a cluster that is the marker of its slot,
 which goes where the slot goes; no marker means that the slot began to remember now. Gateways mark all slots when they
@@ -37,17 +40,18 @@ from billing.limits.live import Usage
 from billing.limits.outbox import Kind, Post
 from billing.limits.ports import Epoch, NotExecuted
 from billing.limits.twin import Decision, State
+from billing.limits.used import Used
 
-EPOCH_KEY = b"billing:epoch"
-SEEN_KEY = b"billing:epoch:seen"
-PROCESS_KEY = b"billing:epoch:process"
+EPOCH_KEY = b"billing:2:epoch"
+SEEN_KEY = b"billing:2:epoch:seen"
+PROCESS_KEY = b"billing:2:epoch:process"
 MARKERS_MAX = 256
 """Slots that are marked at once, about once a second: all within 64 s."""
 PAUSE_S = 0.02
 _HEAD = 3
 """Words of a reply before its verdicts."""
 _VERDICT = 4
-_pack_ask = struct.Struct("<7d").pack
+_pack_ask = struct.Struct("<6d3B").pack
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +116,7 @@ class LimitCache:
         grace_us: int,
     ) -> Decision:
         """All asks or none, in one script; raises ``NotExecuted``, or ``Unavailable`` if the outcome is unknown."""
-        head: list[Part] = [request_id.bytes, lease_us, self._marker(tenant_id), b"", ends_max, grace_us]
+        head: list[Part] = [request_id.bytes, lease_us, self._marker(tenant_id), b"", b"", ends_max, grace_us]
         try:
             return _decision(await self._transport.script(ADMIT, *_admission(tenant_id, head, asks)))
         except (valkey.NotExecuted, ValkeyError) as fault:
@@ -121,12 +125,18 @@ class LimitCache:
     def send(self, post: Post, done: Callable[[bool], None]) -> None:
         """Send a post without waiting; ``done`` is told once whether it was taken."""
         if post.kind is Kind.GRANT:
-            head: list[Part] = [post.id, post.lease_us, self._marker(post.tenant_id), post.charged, 0, 0]
+            head: list[Part] = [
+                post.id,
+                post.lease_us,
+                self._marker(post.tenant_id),
+                *_words(post.charged),
+                0,
+                0,
+            ]
             answer = self._transport.script(ADMIT, *_admission(post.tenant_id, head, post.asks))
         else:
-            used: Part = b"" if post.used is None else post.used
             how = b"release" if post.kind is Kind.RELEASE else b""
-            words = [post.id, used, how, post.memory_us, b""]
+            words: list[Part] = [post.id, *_words(post.used), how, post.memory_us, b""]
             answer = self._transport.script(SETTLE, _tenant_keys(post.tenant_id), words)
         answer.add_done_callback(lambda reply: done(_is_taken(post.kind, reply)))
 
@@ -137,7 +147,7 @@ class LimitCache:
         """
         words: list[Part] = [lease_us, b""]
         for usage_id, used in usages:
-            words += (usage_id.bytes, b"" if used is None else used)
+            words += (usage_id.bytes, *_words(used))
         return _answer(self._transport.script(RENEW, _tenant_keys(tenant_id), words))
 
     async def epoch(self) -> Epoch:
@@ -227,19 +237,38 @@ def _markers() -> tuple[bytes, ...]:
 
 
 def _tenant_keys(tenant_id: UUID) -> list[bytes]:
-    tag = b"{%s}:" % tenant_id.hex.encode()
-    return [tag + b"held", tag + b"leases"]
+    prefix = _prefix(tenant_id)
+    return [prefix + b"held", prefix + b"leases"]
+
+
+def _prefix(tenant_id: UUID) -> bytes:
+    return b"{%s}:2:" % tenant_id.hex.encode()
+
+
+def _words(used: Used) -> tuple[Part, Part]:
+    """Input and output as the scripts read them, empty where nobody knows."""
+    return b"" if used.input is None else used.input, b"" if used.output is None else used.output
 
 
 def _admission(tenant_id: UUID, head: Sequence[Part], asks: Sequence[Ask]) -> tuple[list[bytes], list[Part]]:
     """Keys and words of the script: ``head``, no time of our own, then what each limit is asked."""
-    prefix = b"{%s}:" % tenant_id.hex.encode()
+    prefix = _prefix(tenant_id)
     keys = [prefix + b"held", prefix + b"leases"]
     words: list[Part] = [*head, b""]
     for ask in asks:
         keys.append(prefix + ask.bucket.encode())
         words.append(
-            _pack_ask(ask.amount, ask.window_us, ask.burst, ask.created_us, ask.take, ask.hold, ask.is_shadow)
+            _pack_ask(
+                ask.amount,
+                ask.window_us,
+                ask.burst,
+                ask.created_us,
+                ask.take,
+                ask.hold,
+                ask.is_shadow,
+                ask.side,
+                ask.is_strict,
+            )
         )
     return keys, words
 

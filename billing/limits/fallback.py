@@ -9,17 +9,24 @@ from uuid import UUID
 
 import msgspec
 
-from billing.limits.bucket import Ask, Bucket, asks_of, refilled, tolerance
+from billing.limits.bucket import Ask, Bucket, ask_of, asks_of, refilled, tolerance
 from billing.limits.limit import Limit
+from billing.limits.need import NONE, Need
 from billing.limits.twin import Decision, State, Twin
+from billing.limits.used import Used
 
 
 class Debt(msgspec.Struct, frozen=True):
-    """What the store must be told was used of a limit; ``id`` is never used again, so that it counts once."""
+    """What the store must be told was used of a bucket; ``id`` is never used again, so that it counts once."""
 
     limit: Limit
+    bucket: str
     used: float
     id: bytes
+
+    def ask(self) -> Ask:
+        """What makes the store charge it."""
+        return msgspec.structs.replace(ask_of(self.limit, NONE), bucket=self.bucket, take=self.used, hold=0.0)
 
 
 BUCKETS_MAX = 100_000
@@ -43,7 +50,7 @@ class Fallback:
         self,
         request_id: UUID,
         limits: Sequence[Limit],
-        tokens_bound: int,
+        need: Need,
         now_us: int,
         *,
         is_told: bool = False,
@@ -52,7 +59,7 @@ class Fallback:
 
         ``is_told``: the store will be told of the request by its id, so what it takes at once is not owed.
         """
-        asks = asks_of(limits, tokens_bound, self._replicas_max)
+        asks = asks_of(limits, need, self._replicas_max)
         if any(ask.burst < 1 for ask in asks) or not self._has_room(asks, now_us):
             return None
         decision = self._twin.admit(request_id.bytes, asks, now_us, lease_us=_FOR_EVER_US)
@@ -69,16 +76,14 @@ class Fallback:
                 told = self._still_told(ask.bucket, self._twin.buckets[ask.bucket], now_us)
                 self._told[ask.bucket] = (told + ask.take, now_us)
 
-    def settle(
-        self, request_id: UUID, tokens_used: int | None, now_us: int, *, is_told: bool = False
-    ) -> None:
-        """Charge what a request used, None for all that was reserved for it.
+    def settle(self, request_id: UUID, used: Used, now_us: int, *, is_told: bool = False) -> None:
+        """Charge what a request used.
 
         ``is_told``: the store held it meanwhile and is told of its end, so it is not owed. Until then it was held here as
         well, and its use counts here as well: an outage that comes in between hands out no more than what is left.
         """
         before = self._missing(self._twin.held(request_id.bytes), now_us) if is_told else {}
-        self._twin.settle(request_id.bytes, tokens_used, now_us)
+        self._twin.settle(request_id.bytes, used, now_us)
         for name, after in self._missing(before, now_us).items():
             told = self._still_told(name, self._twin.buckets[name], now_us)
             self._told[name] = (told + after - before[name], now_us)
@@ -100,7 +105,7 @@ class Fallback:
             untold = missing - self._still_told(name, present, now_us)
             if untold > tolerance(present.burst):
                 limit, request_id = self._users[name]
-                found.append(Debt(limit, untold, b"debt:%s:%s" % (request_id.bytes, limit.id.bytes)))
+                found.append(Debt(limit, name, untold, b"debt:%s:%s" % (request_id.bytes, name.encode())))
                 self._told[name] = (missing, now_us)
         return found
 

@@ -8,12 +8,13 @@ import msgspec
 from billing.errors import InvalidInput
 
 WINDOW_S = 60
-"""The window of requests and tokens: a minute."""
+"""The window of requests and tokens unless another is said: a minute."""
 AMOUNT_MAX = 1_000_000_000_000
 BURST_WINDOWS_MAX = 1_000
 """A burst holds what so many windows refill, at most: beyond it a refill of a microsecond would be lost in rounding."""
 
-_WINDOWS = {1: "a second", 60: "a minute", 3_600: "an hour", 86_400: "a day"}
+WINDOWS = {1: "a second", 60: "a minute", 3_600: "an hour", 86_400: "a day"}
+"""The windows that a limit may have, in seconds, and how they are said."""
 
 
 class Meter(StrEnum):
@@ -21,7 +22,15 @@ class Meter(StrEnum):
 
     REQUESTS = "requests"
     TOKENS = "tokens"
+    """Input and output together."""
+    INPUT_TOKENS = "input_tokens"
+    OUTPUT_TOKENS = "output_tokens"
     CONCURRENCY = "concurrency"
+
+    @property
+    def words(self) -> str:
+        """What is counted, for people."""
+        return self.value.replace("_", " ")
 
 
 class Enforce(StrEnum):
@@ -41,7 +50,9 @@ class OnFailure(StrEnum):
 class Limit(msgspec.Struct, frozen=True):
     """At most ``amount`` a window, in bursts of at most ``burst``; without a window, so many requests at once.
 
-    It belongs to a tenant, or to one of its projects or keys; without a model it counts all models together.
+    It belongs to a tenant, or to one of its projects or keys; without a model it counts all models together. With
+    ``per_end_user`` it is a template: each end user has the whole of it, and those requests together that name none.
+    ``is_strict``: no window of the clock sees more than the amount, and each request reserves its worst case.
     """
 
     id: UUID
@@ -58,13 +69,20 @@ class Limit(msgspec.Struct, frozen=True):
     created_us: int
     archived: bool = False
     version: int = 0
+    per_end_user: bool = False
+    is_strict: bool = False
 
     def __repr__(self) -> str:
         return f"<Limit {self.sentence()}, {self.enforce}, {self.on_failure}>"
 
     @property
     def scope(self) -> str:
-        """Whose requests it counts: ``tenant``, ``project`` or ``key``."""
+        """Whose requests it counts: ``tenant``, ``project``, ``key`` or ``end_user``."""
+        return "end_user" if self.per_end_user else self.owned_by
+
+    @property
+    def owned_by(self) -> str:
+        """To whom it belongs: ``tenant``, ``project`` or ``key``."""
         if self.key_id is not None:
             return "key"
         return "tenant" if self.project_id is None else "project"
@@ -83,8 +101,8 @@ class Limit(msgspec.Struct, frozen=True):
         """The limit in words, for example ``50 requests a minute`` or ``8 requests at once``."""
         if self.window_s is None:
             return f"{self.amount:,} requests at once"
-        window = _WINDOWS.get(self.window_s, f"every {self.window_s:,} seconds")
-        return f"{self.amount:,} {self.meter} {window}"
+        window = WINDOWS.get(self.window_s, f"every {self.window_s:,} seconds")
+        return f"{self.amount:,} {self.meter.words} {window}"
 
     def sentence(self, whose: str | None = None) -> str:
         """The limit in words with its scope: ``50 requests a minute of key sk-1a2b3c4d on model golden``.
@@ -92,7 +110,8 @@ class Limit(msgspec.Struct, frozen=True):
         ``whose`` names the owner; the caller who owns it needs no name and is told ``this key``.
         """
         model = "" if self.model is None else f" on model {self.model}"
-        return f"{self.rate()} of {whose or f'this {self.scope}'}{model}"
+        each = "each end user of " if self.per_end_user else ""
+        return f"{self.rate()} of {each}{whose or f'this {self.owned_by}'}{model}"
 
 
 class NamedLimit(msgspec.Struct, frozen=True):
@@ -111,14 +130,32 @@ class NamedLimit(msgspec.Struct, frozen=True):
         return f"tenant {self.tenant}" if self.project is None else f"project {self.project}"
 
 
-def check(meter: Meter, amount: int, burst: int | None) -> None:
-    """That a limit can be kept: whole numbers from 1, a burst only where there is a window; raises ``InvalidInput``."""
+def check(limit: Limit) -> None:
+    """That a limit can be kept; raises ``InvalidInput`` naming the member that is wrong.
+
+    Whole numbers from 1; a window that is known, and none for requests at once; a burst only where a bucket refills by and
+    by; a strict limit only where it can be kept: not without Valkey, and not by a worker's share.
+    """
+    amount, burst, meter = limit.amount, limit.burst, limit.meter
     if not 1 <= amount <= AMOUNT_MAX:
-        raise InvalidInput(f"amount: a limit is 1 to {AMOUNT_MAX:,} {meter}, got {amount:,}", "amount")
-    if burst is None:
-        return
+        raise InvalidInput(f"amount: a limit is 1 to {AMOUNT_MAX:,} {meter.words}, got {amount:,}", "amount")
     if meter is Meter.CONCURRENCY:
-        raise InvalidInput("burst: requests at once have no burst; leave it out", "burst")
+        _refuse("window_s", limit.window_s is not None, "requests at once have no window; leave it out")
+        _refuse("burst", burst is not None, "requests at once have no burst; leave it out")
+        _refuse("strict", limit.is_strict, "requests at once are always kept strictly; leave it out")
+    elif limit.window_s not in WINDOWS:
+        allowed = ", ".join(f"{seconds} ({words})" for seconds, words in WINDOWS.items())
+        raise InvalidInput(f"window_s: one of {allowed}, got {limit.window_s}", "window_s")
+    _refuse("burst", limit.is_strict and burst is not None, "a strict limit has no burst; leave it out")
+    is_open = limit.on_failure is OnFailure.OPEN
+    _refuse("on_failure", limit.is_strict and is_open, "a strict limit is closed while Valkey is away")
     most = min(AMOUNT_MAX, amount * BURST_WINDOWS_MAX)
-    if not 1 <= burst <= most:
-        raise InvalidInput(f"burst: it is 1 to {most:,} {meter} for this amount, got {burst:,}", "burst")
+    if burst is not None and not 1 <= burst <= most:
+        raise InvalidInput(
+            f"burst: it is 1 to {most:,} {meter.words} for this amount, got {burst:,}", "burst"
+        )
+
+
+def _refuse(param: str, is_wrong: bool, why: str) -> None:
+    if is_wrong:
+        raise InvalidInput(f"{param}: {why}", param)

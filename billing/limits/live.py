@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from billing.limits.permit import Permit, Place
+from billing.limits.used import NOTHING, UNKNOWN, Used, beyond
 
-Usage = tuple[UUID, int | None]
-"""A usage id and the tokens it has used so far; None where nobody counts while it runs."""
+Usage = tuple[UUID, Used]
+"""A usage id and the tokens it has used so far; ``UNKNOWN`` where nobody counts while it runs."""
 
 
 class LiveRequests:
@@ -14,8 +15,8 @@ class LiveRequests:
 
     def __init__(self) -> None:
         self._requests: dict[UUID, tuple[Permit, Place]] = {}
-        self._used: dict[UUID, int] = {}
-        self._charged: dict[UUID, int] = {}
+        self._used: dict[UUID, Used] = {}
+        self._charged: dict[UUID, Used] = {}
 
     def __repr__(self) -> str:
         return f"<LiveRequests {len(self._requests)}, {len(self._used)} counted>"
@@ -27,10 +28,10 @@ class LiveRequests:
         """Note who holds for a request from now on."""
         self._requests[permit.id] = (permit, place)
 
-    def progress(self, usage_id: UUID, tokens_used: int) -> None:
+    def progress(self, usage_id: UUID, used: Used) -> None:
         """Note how many tokens a request has used so far; of one that has ended it says nothing."""
         if usage_id in self._requests:
-            self._used[usage_id] = tokens_used
+            self._used[usage_id] = used
 
     def place(self, usage_id: UUID) -> Place | None:
         """Who holds for a request; None once it has ended."""
@@ -70,13 +71,13 @@ class LiveRequests:
     def note_charged(self, usages: Iterable[Usage]) -> None:
         """The store has taken how far these were: so much is charged of those that still run."""
         for usage_id, used in usages:
-            if used is not None and usage_id in self._used:
-                self._charged[usage_id] = used
+            if usage_id in self._used:
+                _, self._charged[usage_id] = beyond(used, self.charged(usage_id))
 
-    def charged(self, usage_id: UUID) -> int:
+    def charged(self, usage_id: UUID) -> Used:
         """How many tokens of a request the store surely charged while it ran."""
-        return self._charged.get(usage_id, 0)
+        return self._charged.get(usage_id, NOTHING)
 
     def usages(self, permits: list[Permit]) -> list[Usage]:
         """How far each of these requests is."""
-        return [(permit.id, self._used.get(permit.id)) for permit in permits]
+        return [(permit.id, self._used.get(permit.id, UNKNOWN)) for permit in permits]

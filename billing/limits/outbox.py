@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 
 from billing.limits.bucket import Ask
+from billing.limits.used import NOTHING, UNKNOWN, Used
 
 
 class Kind(StrEnum):
@@ -26,12 +27,12 @@ class Post(msgspec.Struct, frozen=True):
     kind: Kind
     tenant_id: UUID
     id: bytes
-    used: int | None = None
+    used: Used = UNKNOWN
     memory_us: int = 0
     """How long the store remembers that the id has ended, so that nothing revives it."""
     lease_us: int = 0
     asks: tuple[Ask, ...] = ()
-    charged: int = 0
+    charged: Used = NOTHING
     """Of a grant: what was charged of the request already."""
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from billing.limits.headers import Headers
 from billing.limits.limit import Limit
+from billing.limits.need import Need
 
 
 class Permit(msgspec.Struct, frozen=True):
@@ -14,7 +15,7 @@ class Permit(msgspec.Struct, frozen=True):
 
     id: UUID
     tenant_id: UUID
-    tokens_bound: int
+    need: Need
     limits: tuple[Limit, ...]
     """Those that count it: the enforced ones, and shadows that would have admitted it."""
     headers: Headers
@@ -24,7 +25,7 @@ class Permit(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         by = "this worker" if self.is_local else "the store"
-        return f"<Permit {self.id} of {self.tokens_bound} tokens by {by}, {len(self.limits)} limits>"
+        return f"<Permit {self.id} of {self.need.total} tokens by {by}, {len(self.limits)} limits>"
 
 
 class Place(StrEnum):

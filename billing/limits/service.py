@@ -50,19 +50,22 @@ class LimitService:
         project_slug: str | None = None,
         key: str | None = None,
         model: str | None = None,
+        window_s: int | None = None,
+        per_end_user: bool = False,
+        strict: bool = False,
         burst: int | None = None,
         enforce: Enforce = Enforce.ENFORCED,
         on_failure: OnFailure = OnFailure.CLOSED,
     ) -> SetLimit:
-        """Make a limit, or change the one of the same owner, model and meter; what was used of it stays used.
+        """Make a limit, or change the one of the same owner, model, meter and window; what was used of it stays used.
 
-        ``key`` is a visible prefix (``sk-…``) or an id; ``model`` a public name, None for all models together. Setting
-        the same twice changes nothing.
+        ``key`` is a visible prefix (``sk-…``) or an id; ``model`` a public name, None for all models together;
+        ``window_s`` a minute unless said, nothing for requests at once. Setting the same twice changes nothing.
         """
-        check(meter, amount, burst)
         if project_slug is not None and key is not None:
             raise InvalidInput("key: a limit belongs to a project or to a key; name one of them", "key")
-        window_s = None if meter is Meter.CONCURRENCY else WINDOW_S
+        if window_s is None and meter is not Meter.CONCURRENCY:
+            window_s = WINDOW_S
         async with self._database.transaction() as connection:
             owner_id = await _tenant_id(connection, tenant_slug)
             wanted = Limit(
@@ -78,7 +81,10 @@ class LimitService:
                 enforce=enforce,
                 on_failure=on_failure,
                 created_us=self._clock(),
+                per_end_user=per_end_user,
+                is_strict=strict,
             )
+            check(wanted)
             return await _save(connection, wanted)
 
     async def list(
@@ -113,6 +119,7 @@ async def _save(connection: Connection, wanted: Limit) -> SetLimit:
         burst=wanted.burst,
         enforce=wanted.enforce,
         on_failure=wanted.on_failure,
+        is_strict=wanted.is_strict,
     )
     if changed != present:
         await store.update_limit(connection, changed)

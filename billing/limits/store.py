@@ -56,7 +56,7 @@ async def is_model(connection: Connection, name: str) -> bool:
 
 
 async def insert_limit(connection: Connection, new: Limit) -> bool:
-    """Whether the limit was added; False when there is one of the same owner, model, meter and window."""
+    """Whether the limit was added; False when there is one like it (:func:`same_limit`)."""
     statement = insert(usage_limit).values(
         tenant_id=new.tenant_id,
         id=new.id,
@@ -69,16 +69,18 @@ async def insert_limit(connection: Connection, new: Limit) -> bool:
         burst=new.burst,
         enforce=new.enforce.value,
         on_failure=new.on_failure.value,
+        per_end_user=new.per_end_user,
+        strict=new.is_strict,
         created_at=to_datetime(new.created_us),
     )
     return (await connection.execute(statement.on_conflict_do_nothing())).rowcount == 1
 
 
 async def same_limit(connection: Connection, wanted: Limit) -> Limit | None:
-    """The limit in force of the same owner, model, meter and window, locked for a change."""
+    """The limit in force of the same owner, model, meter and window, for all or each end user, locked for a change."""
     same = (
         getattr(usage_limit.c, name).is_not_distinct_from(getattr(wanted, name))
-        for name in ("project_id", "key_id", "model", "window_s")
+        for name in ("project_id", "key_id", "model", "window_s", "per_end_user")
     )
     statement = _in_force(wanted.tenant_id).where(usage_limit.c.meter == wanted.meter.value, *same)
     row = (await connection.execute(statement.with_for_update())).one_or_none()
@@ -93,6 +95,7 @@ async def update_limit(connection: Connection, present: Limit) -> None:
         "burst": present.burst,
         "enforce": present.enforce.value,
         "on_failure": present.on_failure.value,
+        "strict": present.is_strict,
     }
     await connection.execute(update(usage_limit).where(*of_limit).values(values))
 
@@ -142,4 +145,6 @@ def _limit_of(row: Row[Any]) -> Limit:
         created_us=from_datetime(row.created_at),
         archived=row.archived_at is not None,
         version=row.version,
+        per_end_user=row.per_end_user,
+        is_strict=row.strict,
     )

@@ -1,7 +1,7 @@
 """The table of limits, as the migrations make it."""
 
 from sqlalchemy import CheckConstraint, Column, DateTime, ForeignKey, ForeignKeyConstraint, Index, Table, text
-from sqlalchemy.dialects.postgresql import BIGINT, INTEGER, TEXT, UUID
+from sqlalchemy.dialects.postgresql import BIGINT, BOOLEAN, INTEGER, TEXT, UUID
 
 from billing.infra.postgres import metadata
 
@@ -21,20 +21,27 @@ usage_limit = Table(
     Column("burst", BIGINT),
     Column("enforce", TEXT, nullable=False),
     Column("on_failure", TEXT, nullable=False),
+    Column("per_end_user", BOOLEAN, nullable=False, server_default=text("false")),
+    Column("strict", BOOLEAN, nullable=False, server_default=text("false")),
     Column("archived_at", _INSTANT),
     Column("created_at", _INSTANT, nullable=False),
     Column("version", BIGINT, nullable=False, server_default=text("0")),
     ForeignKeyConstraint(["tenant_id", "project_id"], ["project.tenant_id", "project.id"]),
     ForeignKeyConstraint(["tenant_id", "key_id"], ["api_key.tenant_id", "api_key.id"]),
-    CheckConstraint("meter IN ('requests', 'tokens', 'concurrency')", name="meter"),
+    CheckConstraint(
+        "meter IN ('requests', 'tokens', 'input_tokens', 'output_tokens', 'concurrency')", name="meter"
+    ),
     CheckConstraint("amount BETWEEN 1 AND 1000000000000", name="amount"),
-    CheckConstraint("window_s = 60", name="window_s"),
+    CheckConstraint("window_s IN (1, 60, 3600, 86400)", name="window_s"),
     CheckConstraint("burst BETWEEN 1 AND 1000000000000", name="burst_amount"),
     CheckConstraint("enforce IN ('enforced', 'shadow')", name="enforce"),
     CheckConstraint("on_failure IN ('closed', 'open')", name="on_failure"),
     CheckConstraint("project_id IS NULL OR key_id IS NULL", name="scope"),
     CheckConstraint("(window_s IS NULL) = (meter = 'concurrency')", name="window"),
     CheckConstraint("burst IS NULL OR meter <> 'concurrency'", name="burst"),
+    CheckConstraint(
+        "NOT strict OR (burst IS NULL AND on_failure = 'closed' AND meter <> 'concurrency')", name="strict"
+    ),
     Index("ix_usage_limit_version", "version"),
     Index(
         "ux_usage_limit_scope",
@@ -44,6 +51,7 @@ usage_limit = Table(
         "model",
         "meter",
         "window_s",
+        "per_end_user",
         unique=True,
         postgresql_nulls_not_distinct=True,
         postgresql_where=text("archived_at IS NULL"),

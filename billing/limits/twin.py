@@ -21,6 +21,7 @@ from billing.limits.bucket import (
     taken,
     verdict,
 )
+from billing.limits.used import NOTHING, UNKNOWN, Side, Used, beyond
 
 
 class State(IntEnum):
@@ -45,9 +46,9 @@ class Decision(msgspec.Struct, frozen=True):
 class _Lease(msgspec.Struct, frozen=True):
     """What a usage id holds of which buckets, None once it has ended; what was charged of it while it ran."""
 
-    holds: tuple[tuple[str, float], ...] | None
+    holds: tuple[tuple[str, Side, float], ...] | None
     ends_us: int
-    charged: float = 0.0
+    charged: Used = NOTHING
     is_overdue: bool = False
     """Whether it lasts for the grace only: it was found over."""
 
@@ -75,7 +76,7 @@ class Twin:
     def held(self, usage_id: bytes) -> list[str]:
         """Names of the buckets in which a usage id holds something."""
         lease = self._leases.get(usage_id)
-        return [name for name, _ in (lease.holds or ())] if lease is not None else []
+        return [name for name, _, _ in (lease.holds or ())] if lease is not None else []
 
     def admit(
         self,
@@ -85,7 +86,7 @@ class Twin:
         *,
         lease_us: int,
         epoch_us: int | None = None,
-        charged: float | None = None,
+        charged: Used | None = None,
         ends_max: int = 0,
         grace_us: int = 0,
     ) -> Decision:
@@ -107,7 +108,7 @@ class Twin:
         if lease is None and (is_admitted or is_forced):
             present = self._take(
                 usage_id, asks, present, [does_fit or is_forced for does_fit in fit],
-                _Lease((), now_us + lease_us, charged or 0.0),
+                _Lease((), now_us + lease_us, charged or NOTHING),
             )  # fmt: skip
         state = State.ADMITTED if lease is not None or is_admitted or is_forced else State.REFUSED
         verdicts = (
@@ -118,29 +119,30 @@ class Twin:
     def settle(
         self,
         usage_id: bytes,
-        used: float | None,
+        used: Used,
         now_us: int,
         *,
         is_released: bool = False,
         memory_us: int = 0,
     ) -> bool:
-        """End a request: charge what it used, None for all it held; whether it was held. A release charges nothing."""
+        """End a request: charge what it used; whether it was held. A release charges nothing."""
         lease = self._leases.pop(usage_id, None)
         if lease is not None:
-            self._charge(lease, now_us, 0.0 if is_released else used)
+            self._charge(lease, now_us, NOTHING if is_released else used)
         if memory_us > 0:
             self._leases[usage_id] = _Lease(None, now_us + memory_us)
         return lease is not None and lease.holds is not None
 
-    def renew(self, usages: Sequence[tuple[bytes, float | None]], now_us: int, *, lease_us: int) -> int:
-        """Let leases last on, and charge what was used so far, if that is told; how many were still held."""
+    def renew(self, usages: Sequence[tuple[bytes, Used]], now_us: int, *, lease_us: int) -> int:
+        """Let leases last on, and charge what was used so far, as far as that is told; how many were still held."""
         count = 0
         for usage_id, used in usages:
             lease = self._leases.get(usage_id)
             if lease is not None and lease.holds is not None:
                 count += 1
-                if used is not None and used > lease.charged:
-                    lease = self._charge_running(lease, lease.holds, now_us, used)
+                more, charged_then = beyond(used, lease.charged)
+                if more != NOTHING:
+                    lease = self._charge_running(lease, lease.holds, now_us, more, charged_then)
                 if now_us + lease_us > lease.ends_us:
                     lease = msgspec.structs.replace(lease, ends_us=now_us + lease_us, is_overdue=False)
                 self._leases[usage_id] = lease
@@ -170,9 +172,9 @@ class Twin:
                 self.buckets[ask.bucket] = bucket
         # One that runs, and was charged beyond what it reserved, is charged of what more it uses.
         holds = tuple(
-            (ask.bucket, ask.hold)
+            (ask.bucket, ask.side, ask.hold)
             for ask, is_granted in zip(asks, granted, strict=True)
-            if is_granted and (ask.hold > 0 or lease.charged > 0)
+            if is_granted and (ask.hold > 0 or lease.charged != NOTHING)
         )
         self._leases[usage_id] = msgspec.structs.replace(lease, holds=holds)
         return after
@@ -189,22 +191,29 @@ class Twin:
                     lease, ends_us=now_us + grace_us, is_overdue=True
                 )
             else:
-                self._charge(self._leases.pop(usage_id), now_us, None)
+                self._charge(self._leases.pop(usage_id), now_us, UNKNOWN)
 
-    def _charge(self, lease: _Lease, now_us: int, used: float | None) -> None:
-        for name, hold in lease.holds or ():
+    def _charge(self, lease: _Lease, now_us: int, used: Used) -> None:
+        for name, side, hold in lease.holds or ():
             if (bucket := self.buckets.get(name)) is not None:
-                more = hold if used is None else max(0.0, used - lease.charged)
+                known, before = used.of(side), lease.charged.of(side) or 0.0
+                more = hold if known is None else max(0.0, known - before)
                 self.buckets[name] = charged(refilled(bucket, now_us), hold, more)
 
     def _charge_running(
-        self, lease: _Lease, holds: Sequence[tuple[str, float]], now_us: int, used: float
+        self,
+        lease: _Lease,
+        holds: Sequence[tuple[str, Side, float]],
+        now_us: int,
+        more: Used,
+        charged_then: Used,
     ) -> _Lease:
-        more, kept = used - lease.charged, []
-        for name, hold in holds:
+        kept = []
+        for name, side, hold in holds:
             bucket, part = self.buckets.get(name), 0.0
             if bucket is not None and bucket.window_us > 0:
-                part = min(hold, more)
-                self.buckets[name] = charged(refilled(bucket, now_us), part, more)
-            kept.append((name, hold - part))
-        return msgspec.structs.replace(lease, holds=tuple(kept), charged=used)
+                of_side = more.of(side) or 0.0
+                part = min(hold, of_side)
+                self.buckets[name] = charged(refilled(bucket, now_us), part, of_side)
+            kept.append((name, side, hold - part))
+        return msgspec.structs.replace(lease, holds=tuple(kept), charged=charged_then)

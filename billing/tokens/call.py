@@ -5,7 +5,7 @@ which knows how its engine is asked and how its reply is read.
 """
 
 from abc import ABCMeta, abstractmethod
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import msgspec
 
@@ -53,6 +53,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, metaclass=CallMeta):
     output_max: int | None = None
     """The most output tokens of one choice that the client named."""
     end_user: str | None = None
+    output_member: ClassVar[str] = "max_tokens"
+    """The member of a request that says how long an answer may become."""
     content_type: bytes = JSON
     """The media type to send the body as."""
     replies_json: bool = True
@@ -90,8 +92,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, metaclass=CallMeta):
 
     def output_bound(self, unsaid: int) -> int:
         """The most output tokens that the call may use; ``unsaid`` a choice where the client does not say."""
-        each = unsaid if self.output_max is None else self.output_max
-        return each * self.choices * self.prompts
+        return (unsaid if self.output_max is None else self.output_max) * self.answers()
+
+    def answers(self) -> int:
+        """How many answers the call asks for."""
+        return self.choices * self.prompts
+
+    def output_most(self) -> int | None:
+        """The output tokens that the call cannot go beyond; None where it sets its answer no limit."""
+        return None if self.output_max is None and self.output_bound(1) > 0 else self.output_bound(0)
 
     def prompt_bytes(self) -> int:
         """Bytes that hold prompt text, from which its tokens are estimated; a file in a form is none."""

@@ -20,6 +20,8 @@ from billing.gateway.proxy import Proxy
 from billing.ids import uuid7
 from billing.limits.admission import Permit
 from billing.limits.limit import Enforce, Limit, Meter, OnFailure
+from billing.limits.need import Need
+from billing.limits.used import Side, Used
 from billing.metering.event import Closed, Opened, Progress, decode_entry, encode_entry
 from billing.pricing.parse import parse
 from billing.pricing.term import Term
@@ -231,20 +233,20 @@ class FakeAdmission:
     def __repr__(self) -> str:
         return f"<FakeAdmission {self._answer!r}>"
 
-    async def admit(self, request_id: UUID, limits: Sequence[Limit], tokens_bound: int) -> Permit:
-        self._journal.note("admit", tokens_bound)
+    async def admit(self, request_id: UUID, limits: Sequence[Limit], need: Need) -> Permit:
+        self._journal.note("admit", need.total)
         await asyncio.sleep(0)
         if isinstance(self._answer, BillingError):
             raise self._answer
-        return Permit(request_id, TENANT_ID, tokens_bound, tuple(limits), self._answer, is_local=False)
+        return Permit(request_id, TENANT_ID, need, tuple(limits), self._answer, is_local=False)
 
-    def progress(self, permit: Permit, tokens_used: int) -> None:
+    def progress(self, permit: Permit, used: Used) -> None:
         assert permit.id == USAGE_ID
-        self._journal.note("progressed", tokens_used)
+        self._journal.note("progressed", used.of(Side.BOTH))
 
-    def settle(self, permit: Permit, tokens_used: int | None) -> None:
+    def settle(self, permit: Permit, used: Used) -> None:
         assert permit.id == USAGE_ID
-        self._journal.note("settle", tokens_used)
+        self._journal.note("settle", used.of(Side.BOTH))
 
 
 class FakeTokenizer:

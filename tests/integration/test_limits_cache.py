@@ -13,6 +13,7 @@ from billing.limits.admission import RETURN_GRACE_US, Admission, Permit
 from billing.limits.bucket import asks_of
 from billing.limits.cache import LimitCache
 from billing.limits.limit import Enforce, Meter
+from billing.limits.used import UNKNOWN
 from billing.settings import LimitsSettings
 from tests.integration.valkey_kit import cluster, connected
 from tests.limits_kit import (
@@ -24,8 +25,10 @@ from tests.limits_kit import (
     gateway,
     gateways,
     limit,
+    need,
     new_id,
     settled,
+    used,
 )
 
 NOBODY = UUID(int=1)
@@ -84,14 +87,14 @@ async def test_all_limits_or_none(valkey_url: str) -> None:
 async def test_tokens_are_charged_as_used_and_what_exceeds_the_bound_is_a_debt(valkey_url: str) -> None:
     limits = [limit(fresh_tenant(), Meter.TOKENS, 1_000)]
     async with gateway(valkey_url) as admission:
-        first = await admission.admit(new_id(), limits, 600)
+        first = await admission.admit(new_id(), limits, need(600))
         assert dict(first.headers)[b"x-ratelimit-remaining-tokens"] == b"400"
         assert await count(admission, limits, 1, 600) == 0
-        admission.settle(first, 100)
+        admission.settle(first, used(100))
         await settled(admission)
-        second = await admission.admit(new_id(), limits, 600)
+        second = await admission.admit(new_id(), limits, need(600))
         assert dict(second.headers)[b"x-ratelimit-remaining-tokens"] in {b"300", b"301"}
-        admission.settle(second, 1_500)
+        admission.settle(second, used(1_500))
         await settled(admission)
         refusal = await admitted(admission, limits, 1)
         assert isinstance(refusal, LimitReached)
@@ -101,9 +104,9 @@ async def test_tokens_are_charged_as_used_and_what_exceeds_the_bound_is_a_debt(v
 async def test_a_bound_beyond_the_burst_reserves_the_burst(valkey_url: str) -> None:
     limits = [limit(fresh_tenant(), Meter.TOKENS, 1_000, burst=100)]
     async with gateway(valkey_url) as admission:
-        permit = await admission.admit(new_id(), limits, 50_000)
+        permit = await admission.admit(new_id(), limits, need(50_000))
         assert await count(admission, limits, 1, 1) == 0
-        admission.settle(permit, None)
+        admission.settle(permit, UNKNOWN)
         await settled(admission)
         refusal = await admitted(admission, limits, 50_000)
         assert isinstance(refusal, LimitReached)
@@ -113,12 +116,12 @@ async def test_a_bound_beyond_the_burst_reserves_the_burst(valkey_url: str) -> N
 async def test_slots_come_back_by_settlement(valkey_url: str) -> None:
     limits = [limit(fresh_tenant(), Meter.CONCURRENCY, 2)]
     async with gateways(valkey_url, 2) as (left, right):
-        permits = [await left.admit(new_id(), limits, 1), await right.admit(new_id(), limits, 1)]
+        permits = [await left.admit(new_id(), limits, need(1)), await right.admit(new_id(), limits, need(1))]
         refusal = await admitted(left, limits)
         assert isinstance(refusal, LimitReached)
         assert (refusal.meter, refusal.retry_after_us) == ("concurrency", 1_000_000)
-        right.settle(permits[1], 5)
-        right.settle(permits[1], 5)
+        right.settle(permits[1], used(5))
+        right.settle(permits[1], used(5))
         await settled(right)
         assert await count(left, limits, 3) == 1
 
@@ -139,7 +142,7 @@ async def test_an_admission_repeated_under_its_id_takes_nothing(valkey_url: str)
         store, request_id = LimitCache(valkey), new_id()
         await store.epoch()
         answers = [
-            await store.admit(tenant, request_id, asks_of(limits, 60), lease_us=10**7, ends_max=0, grace_us=0)
+            await store.admit(tenant, request_id, asks_of(limits, need(60)), lease_us=10**7, ends_max=0, grace_us=0)
             for _ in range(3)
         ]  # fmt: skip
         assert [[verdict.remaining for verdict in answer.verdicts] for answer in answers] == [[49, 40, 0]] * 3
@@ -153,7 +156,7 @@ async def test_a_dead_gateways_reservations_are_charged_in_full_and_its_slots_ar
     tokens, slots = limit(tenant, Meter.TOKENS, 1_000), limit(tenant, Meter.CONCURRENCY, 1)
     async with gateway(valkey_url) as living:
         async with gateway(valkey_url, BRIEF_LEASE) as dying:
-            await dying.admit(new_id(), [tokens, slots], 900)
+            await dying.admit(new_id(), [tokens, slots], need(900))
         assert await count(living, [slots], 1) == 0
         await asyncio.sleep(0.35)
         assert await count(living, [slots], 1) == 0  # others may still be about to renew
@@ -169,12 +172,12 @@ async def test_a_dead_gateways_reservations_are_charged_in_full_and_its_slots_ar
 async def test_a_renewed_lease_lasts(valkey_url: str) -> None:
     slots = [limit(fresh_tenant(), Meter.CONCURRENCY, 1)]
     async with gateway(valkey_url, BRIEF_LEASE) as streaming, gateway(valkey_url) as other:
-        permit = await streaming.admit(new_id(), slots, 1)
+        permit = await streaming.admit(new_id(), slots, need(1))
         for _ in range(6):
             await asyncio.sleep(0.1)
             await streaming.renew()
             assert await count(other, slots, 1) == 0
-        streaming.settle(permit, 1)
+        streaming.settle(permit, used(1))
         await settled(streaming)
         assert await count(other, slots, 1) == 1
 
@@ -185,7 +188,7 @@ async def test_a_host_whose_clock_jumps_gets_no_longer_leases(valkey_url: str) -
     scripts = Scripts(valkey_url, slots[0].tenant_id)
     async with connected(valkey_url, timeout_s=2.0) as valkey:
         admission = Admission(LimitCache(valkey), lambda: now_us() + jumped_us, monotonic_us, PATIENT)
-        permit = await admission.admit(new_id(), slots, 1)
+        permit = await admission.admit(new_id(), slots, need(1))
         jumped_us = 3_600_000_000
         await admission.renew()
         ends_us = scripts.client.zscore(scripts.keys()[2], permit.id.bytes)
@@ -199,13 +202,13 @@ async def test_a_stream_is_charged_with_each_renewal(valkey_url: str) -> None:
     limits = [limit(tenant, Meter.TOKENS, 1_000, burst=2_000), limit(tenant, Meter.CONCURRENCY, 2)]
     scripts = Scripts(valkey_url, tenant)
     async with gateway(valkey_url, BRIEF_LEASE) as admission:
-        permit = await admission.admit(new_id(), limits, 1_500)
-        admission.progress(permit, 900)
+        permit = await admission.admit(new_id(), limits, need(1_500))
+        admission.progress(permit, used(900))
         await asyncio.sleep(0.1)
         await admission.renew()
         bucket = scripts.bucket(limits[0])
         assert (round(bucket.level, -1), bucket.reserved) == (1_100, 600)
-        admission.settle(permit, 950)
+        admission.settle(permit, used(950))
         await settled(admission)
         bucket = scripts.bucket(limits[0])
         assert (round(bucket.level, -1), bucket.reserved) == (1_050, 0)
@@ -216,19 +219,19 @@ async def test_a_lease_that_was_taken_for_over_is_announced_again(valkey_url: st
     tenant = fresh_tenant()
     limits = [limit(tenant, Meter.CONCURRENCY, 1), limit(tenant, Meter.TOKENS, 1_000)]
     async with gateway(valkey_url, BRIEF_LEASE) as asleep, gateway(valkey_url) as other:
-        permit = await asleep.admit(new_id(), limits, 600)
+        permit = await asleep.admit(new_id(), limits, need(600))
         await asyncio.sleep(0.35)
         assert await count(other, limits, 1, 1) == 0
         await grace_passes()
-        ended = await other.admit(new_id(), limits, 1)
-        other.settle(ended, 0)
+        ended = await other.admit(new_id(), limits, need(1))
+        other.settle(ended, used(0))
         await settled(other)
         await asleep.renew()
         await settled(asleep)
         assert await count(other, limits, 1, 1) == 0
-        asleep.settle(permit, 100)
+        asleep.settle(permit, used(100))
         await settled(asleep)
-        permit = await other.admit(new_id(), limits, 1)
+        permit = await other.admit(new_id(), limits, need(1))
         assert int(dict(permit.headers)[b"x-ratelimit-remaining-tokens"]) in range(
             899, 960
         )  # and what refilled
@@ -238,14 +241,14 @@ async def test_a_cancelled_admission_frees_what_it_may_have_taken(valkey_url: st
     tenant = fresh_tenant()
     limits = [limit(tenant), limit(tenant, Meter.CONCURRENCY, 1), limit(tenant, Meter.TOKENS, 100)]
     async with gateway(valkey_url) as admission:
-        await admission.admit(new_id(), [limits[0]], 1)
-        gone = asyncio.create_task(admission.admit(new_id(), limits, 90))
+        await admission.admit(new_id(), [limits[0]], need(1))
+        gone = asyncio.create_task(admission.admit(new_id(), limits, need(90)))
         await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
         await settled(admission)
-        permit = await admission.admit(new_id(), limits, 90)
+        permit = await admission.admit(new_id(), limits, need(90))
         assert (
             dict(permit.headers)[b"x-ratelimit-remaining-requests"] == b"47"
         )  # the request itself stays counted
@@ -260,15 +263,15 @@ async def test_nothing_is_left_behind_but_the_tenants_epoch(valkey_url: str) -> 
     ]
     scripts = Scripts(valkey_url, tenant)
     async with gateway(valkey_url) as admission:
-        permit = await admission.admit(new_id(), limits, 10)
+        permit = await admission.admit(new_id(), limits, need(10))
         assert len(scripts.keys()) == 5
-        held = b"{%s}:%s" % (tenant.hex.encode(), limits[1].id.hex.encode())
+        held = b"{%s}:2:%s" % (tenant.hex.encode(), limits[1].id.hex.encode())
         assert scripts.client.pttl(held) == -1  # what is reserved must not be forgotten
-        admission.settle(permit, 10)
+        admission.settle(permit, used(10))
         await settled(admission)
         assert 0 < scripts.client.pttl(held) <= 1_100
         await asyncio.sleep(1.2)
-        assert scripts.keys() == [b"{%s}:held" % tenant.hex.encode()]
+        assert scripts.keys() == [b"{%s}:2:held" % tenant.hex.encode()]
         assert scripts.client.hkeys(scripts.keys()[0]) == [b"epoch"]
     scripts.client.close()
 
@@ -284,7 +287,7 @@ async def test_limits_hold_on_a_cluster(tmp_path: Path) -> None:
                 assert len(permits) == 5
                 for permit in permits:
                     for each in admissions:
-                        each.settle(permit, 4)
+                        each.settle(permit, used(4))
             for each in admissions:
                 await settled(each)
                 await each.renew()

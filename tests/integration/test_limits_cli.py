@@ -19,38 +19,46 @@ def terminal(migrated_url: str, tmp_path: Path) -> Terminal:
 
 def test_limits_are_set_listed_and_removed(terminal: Terminal) -> None:
     key = terminal.json("keys", "create", "--tenant", "acme")
-    said = terminal.ok("limits", "set", "--tenant", "acme", "--requests-per-minute", "50")
+    said = terminal.ok("limits", "set", "--tenant", "acme", "--requests", "50")
     assert said == "50 requests a minute of tenant acme: refuses, and is closed while Valkey is away.\n"
     made = terminal.json(
-        "limits", "set", "--tenant", "acme", "--key", key["prefix"], "--model", "golden", "--tokens-per-minute",
+        "limits", "set", "--tenant", "acme", "--key", key["prefix"], "--model", "golden", "--tokens",
         "100000", "--burst", "5000", "--shadow", "--on-failure", "open",
     )  # fmt: skip
     assert made | {"id": "", "created_at": ""} == {
         "id": "", "tenant": "acme", "scope": "key", "project": None, "key": key["prefix"], "model": "golden",
-        "meter": "tokens", "amount": 100_000, "window_s": 60, "burst": 5_000, "enforce": "shadow", "on_failure": "open",
+        "meter": "tokens", "amount": 100_000, "window_s": 60, "burst": 5_000, "strict": False, "enforce": "shadow", "on_failure": "open",
         "created_at": "",
     }  # fmt: skip
     terminal.ok("limits", "set", "--tenant", "acme", "--project", "web", "--concurrency", "8")
+    strict = ("--output-tokens", "1000", "--per", "hour", "--strict", "--per-end-user")
+    said = terminal.ok("limits", "set", "--tenant", "acme", *strict)
+    assert said.startswith(
+        "1,000 output tokens an hour of each end user of tenant acme: refuses, and is closed"
+    )
     listed = [" ".join(line[:-1]) for line in words(terminal.ok("limits", "list", "--tenant", "acme"))]
     assert listed[1] == "50 requests a minute acme tenant all closed"
     assert f"acme key {key['prefix']}… golden shadow" in listed[2]
-    assert listed[-1] == "8 requests at once acme project web all closed"
+    assert "8 requests at once acme project web all closed" in listed
+    assert listed[-2:] == ["1,000 output tokens an hour acme tenant all closed", "strict each end"]
     gone = terminal.ok("limits", "remove", made["id"], "--tenant", "acme")
     assert gone == f"100,000 tokens a minute of key {key['prefix']}… on model golden: no longer in force.\n"
-    assert [each["amount"] for each in terminal.json("limits", "list")] == [50, 8]
+    assert [each["amount"] for each in terminal.json("limits", "list")] == [50, 8, 1_000]
 
 
 def test_what_cannot_be_set_is_said_in_one_line(terminal: Terminal) -> None:
-    assert "give one of --requests-per-minute" in terminal.fails("limits", "set", "--tenant", "acme")
-    both = ("--requests-per-minute", "5", "--concurrency", "5")
+    assert "give one of --requests" in terminal.fails("limits", "set", "--tenant", "acme")
+    both = ("--requests", "5", "--concurrency", "5")
     assert "a limit has one kind" in terminal.fails("limits", "set", "--tenant", "acme", *both)
     assert "no tenant 'nobody'" in terminal.fails("limits", "set", "--tenant", "nobody", "--concurrency", "5")
     assert "1 to 1,000,000,000,000" in terminal.fails(
         "limits", "set", "--tenant", "acme", "--concurrency", "0"
     )
+    open_ = ("--tokens", "5", "--strict", "--on-failure", "open")
+    assert "a strict limit is closed" in terminal.fails("limits", "set", "--tenant", "acme", *open_)
 
 
 def test_no_limits_say_what_to_do(terminal: Terminal) -> None:
-    assert "billing limits set --tenant acme --requests-per-minute 50" in terminal.ok(
+    assert "billing limits set --tenant acme --requests 50" in terminal.ok(
         "limits", "list", "--tenant", "acme"
     )

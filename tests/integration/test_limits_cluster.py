@@ -15,7 +15,18 @@ from billing.limits.cache import EPOCH_KEY, MARKERS_MAX, marker_of
 from billing.limits.limit import Limit, Meter, OnFailure
 from billing.settings import LimitsSettings
 from tests.integration.valkey_kit import ValkeyServer, cluster, eventually
-from tests.limits_kit import answer, count, fresh_tenant, gateway, gateways, limit, new_id, settled
+from tests.limits_kit import (
+    answer,
+    count,
+    fresh_tenant,
+    gateway,
+    gateways,
+    limit,
+    need,
+    new_id,
+    settled,
+    used,
+)
 
 SERVERS = 3
 EPOCHS = slot_of(EPOCH_KEY) * SERVERS // SLOTS
@@ -88,7 +99,7 @@ async def test_gateways_announce_what_runs_to_a_server_that_lost_its_memory(
     async with gateways(servers[0].url, 2) as (left, right):
         await mark_all(left)
         slots = [made_now(tenant_at(LOST), Meter.CONCURRENCY, 2)]
-        permit = await left.admit(new_id(), slots, 1)
+        permit = await left.admit(new_id(), slots, need(1))
         await lose(servers[LOST], left, right)
         assert await count(right, slots, 3) == 0  # nobody knows yet what runs
         for each in (left, right):
@@ -96,7 +107,7 @@ async def test_gateways_announce_what_runs_to_a_server_that_lost_its_memory(
             await settled(each)
         await asyncio.sleep(RETURN_GRACE_US / 1_000_000)
         assert await count(right, slots, 3) == 1
-        left.settle(permit, 1)
+        left.settle(permit, used(1))
         await settled(left)
         assert await count(right, slots, 3) == 1
 
@@ -141,14 +152,14 @@ async def test_a_server_that_is_away_keeps_no_announcement_from_one_that_came_ba
     async with gateways(servers[EPOCHS].url, 2, BRIEF) as (left, right):
         await mark_all(left)
         slots = [made_now(tenant_at(LOST), Meter.CONCURRENCY, 3)]
-        permits = [await left.admit(new_id(), slots, 1) for _ in range(3)]
-        await left.admit(new_id(), [made_now(tenant_at(OTHER), Meter.CONCURRENCY, 1)], 1)
+        permits = [await left.admit(new_id(), slots, need(1)) for _ in range(3)]
+        await left.admit(new_id(), [made_now(tenant_at(OTHER), Meter.CONCURRENCY, 1)], need(1))
         servers[OTHER].kill()
         await lose(servers[LOST], left, right)
         await answer(right, slots)  # from now on the slot remembers
         await keep_checking((left, right), RETURN_GRACE_US / 1_000_000 + 1)
         assert await count(right, slots, 3) == 0
-        left.settle(permits[0], 1)
+        left.settle(permits[0], used(1))
         await settled(left)
         assert await count(right, slots, 3) == 1
 
@@ -159,11 +170,11 @@ async def test_what_was_lost_to_a_stall_is_sent_again_while_another_server_is_aw
 ) -> None:
     async with gateway(servers[({EPOCHS, OTHER} - {away}).pop()].url, BRIEF) as admission:
         tokens = [limit(tenant_at(LOST), Meter.TOKENS, 1_000)]
-        permit = await admission.admit(new_id(), tokens, 800)
-        await admission.admit(new_id(), [limit(tenant_at(away), Meter.CONCURRENCY)], 1)
+        permit = await admission.admit(new_id(), tokens, need(800))
+        await admission.admit(new_id(), [limit(tenant_at(away), Meter.CONCURRENCY)], need(1))
         servers[away].kill()
         with servers[LOST].stopped():
-            admission.settle(permit, 10)
+            admission.settle(permit, used(10))
             await asyncio.sleep(0.6)
         await keep_checking((admission,), 3.0)
         assert admission.unsent == 0

@@ -15,7 +15,19 @@ from billing.limits.cache import LimitCache
 from billing.limits.limit import Enforce, Limit, Meter, OnFailure
 from billing.settings import LimitsSettings
 from tests.integration.valkey_kit import ValkeyServer, connected, eventually
-from tests.limits_kit import PATIENT, answer, count, fresh_tenant, gateway, gateways, limit, new_id, settled
+from tests.limits_kit import (
+    PATIENT,
+    answer,
+    count,
+    fresh_tenant,
+    gateway,
+    gateways,
+    limit,
+    need,
+    new_id,
+    settled,
+    used,
+)
 
 QUICK = LimitsSettings(timeout_s=0.25, replicas_max=5)
 REFILL_PER_S = 10
@@ -38,7 +50,7 @@ def older(*limits: Limit) -> list[Limit]:
 async def test_a_store_that_lost_its_memory_admits_only_what_has_refilled_since(
     server: ValkeyServer,
 ) -> None:
-    server.ask("SET", "billing:epoch", now_us() - 7_200_000_000)
+    server.ask("SET", "billing:2:epoch", now_us() - 7_200_000_000)
     limits = older(limit(fresh_tenant(), amount=600))
     async with gateways(server.url, 2) as (left, right):
         assert await count(left, limits, 700) >= 600
@@ -55,10 +67,10 @@ async def test_a_store_that_lost_its_memory_admits_only_what_has_refilled_since(
 
 
 async def test_a_store_that_lost_its_memory_is_told_of_running_requests(server: ValkeyServer) -> None:
-    server.ask("SET", "billing:epoch", now_us() - 7_200_000_000)
+    server.ask("SET", "billing:2:epoch", now_us() - 7_200_000_000)
     slots = older(limit(fresh_tenant(), Meter.CONCURRENCY, 2))
     async with gateways(server.url, 2) as (left, right):
-        permit = await left.admit(new_id(), slots, 1)
+        permit = await left.admit(new_id(), slots, need(1))
         server.ask("FLUSHALL")
         assert await count(right, slots, 1) == 0  # nobody knows yet what runs
         for each in (left, right):
@@ -66,7 +78,7 @@ async def test_a_store_that_lost_its_memory_is_told_of_running_requests(server: 
             await settled(each)
         await asyncio.sleep(RETURN_GRACE_US / 1_000_000)
         assert await count(right, slots, 2) == 1
-        left.settle(permit, 1)
+        left.settle(permit, used(1))
         await settled(left)
         assert await count(right, slots, 2) == 1
 
@@ -81,12 +93,12 @@ async def test_a_limit_made_after_the_store_began_starts_full(server: ValkeyServ
 async def test_forgotten_scripts_are_sent_again(server: ValkeyServer) -> None:
     limits = [limit(fresh_tenant(), amount=3)]
     async with gateway(server.url) as admission:
-        permits = [await admission.admit(new_id(), limits, 1)]
+        permits = [await admission.admit(new_id(), limits, need(1))]
         server.ask("SCRIPT", "FLUSH")
-        permits.append(await admission.admit(new_id(), limits, 1))
+        permits.append(await admission.admit(new_id(), limits, need(1)))
         server.ask("SCRIPT", "FLUSH")
         for permit in permits:
-            admission.settle(permit, 1)
+            admission.settle(permit, used(1))
         await settled(admission)
         assert await count(admission, limits, 3) == 1
 
@@ -105,10 +117,10 @@ async def test_a_script_that_the_server_refuses_is_a_store_that_cannot_be_asked(
     server: ValkeyServer,
 ) -> None:
     tenant = fresh_tenant()
-    server.ask("SET", b"{%s}:held" % tenant.hex.encode(), "not ours")
+    server.ask("SET", b"{%s}:2:held" % tenant.hex.encode(), "not ours")
     async with gateway(server.url) as admission:
         with pytest.raises(Unavailable, match="cannot be checked"):
-            await admission.admit(new_id(), [limit(tenant)], 1)
+            await admission.admit(new_id(), [limit(tenant)], need(1))
         assert admission.counts["store", "unanswered"] == 1
 
 
@@ -122,7 +134,7 @@ def pair(amount: int = 50, **changes: object) -> tuple[list[Limit], list[Limit]]
 async def timed(admission: Admission, limits: list[Limit]) -> tuple[float, object]:
     began = time.monotonic()
     try:
-        answer: object = await admission.admit(new_id(), limits, 10)
+        answer: object = await admission.admit(new_id(), limits, need(10))
     except (LimitReached, LimitsUnavailable) as refusal:
         answer = refusal
     return time.monotonic() - began, answer
@@ -133,7 +145,7 @@ async def test_while_valkey_is_away_each_limit_follows_its_policy_at_once(server
     slots = limit(closed[0].tenant_id, Meter.CONCURRENCY, 10, on_failure=OnFailure.OPEN)
     async with gateway(server.url, QUICK) as admission:
         for limits in (closed, opened):
-            await admission.admit(new_id(), limits, 1)
+            await admission.admit(new_id(), limits, need(1))
         server.kill()
         answers = [await timed(admission, opened) for _ in range(20)]
         assert sum(isinstance(answer, Permit) for _, answer in answers) == 10  # 50 over 5 workers
@@ -175,12 +187,12 @@ async def test_what_was_admitted_meanwhile_is_charged_when_valkey_is_back(server
     slots = limit(tenant, Meter.CONCURRENCY, 10, on_failure=OnFailure.OPEN)
     limits = [requests, tokens, slots]
     async with gateways(server.url, 2, QUICK) as (left, right):
-        before = [await left.admit(new_id(), limits, 100) for _ in range(2)]
+        before = [await left.admit(new_id(), limits, need(100)) for _ in range(2)]
         server.kill()
-        done, running = [await right.admit(new_id(), limits, 60) for _ in range(2)]
+        done, running = [await right.admit(new_id(), limits, need(60)) for _ in range(2)]
         assert done.is_local
-        right.settle(done, 40)
-        left.settle(before[0], 70)
+        right.settle(done, used(40))
+        left.settle(before[0], used(70))
         assert left.unsent == 1
         server.start()
         await eventually(lambda: left.connected and right.connected, 3.0)
@@ -188,15 +200,15 @@ async def test_what_was_admitted_meanwhile_is_charged_when_valkey_is_back(server
             for each in (left, right):
                 await each.renew()
                 await settled(each)
-        permit = await left.admit(new_id(), limits, 1)
+        permit = await left.admit(new_id(), limits, need(1))
         told = dict(permit.headers)
         assert int(told[b"x-ratelimit-remaining-requests"]) in range(
             45, 48
         )  # 50 − 2 − 2 − 1, and what refilled
         assert int(told[b"x-ratelimit-remaining-tokens"]) in range(729, 800)  # 1,000 − 70 − 100 − 40 − 60 − 1
         assert await count(left, [slots], 12) == 7  # one each still runs of both, and this one
-        right.settle(running, 5)
-        left.settle(before[1], 5)
+        right.settle(running, used(5))
+        left.settle(before[1], used(5))
         await settled(left)
         await settled(right)
         assert await count(left, [slots], 5) == 2
@@ -221,7 +233,7 @@ async def test_a_stalled_valkey_takes_no_more_than_the_time_out_and_nothing_is_t
     opened = [limit(tenant, Meter.CONCURRENCY, 10, on_failure=OnFailure.OPEN)]
     async with gateway(server.url, QUICK) as admission:
         for limits in (closed, opened):
-            admission.settle(await admission.admit(new_id(), limits, 1), 1)
+            admission.settle(await admission.admit(new_id(), limits, need(1)), used(1))
         await settled(admission)
         with server.stopped():
             began = time.monotonic()
@@ -238,7 +250,7 @@ async def test_a_stalled_valkey_takes_no_more_than_the_time_out_and_nothing_is_t
         await settled(admission)
         assert await count(admission, closed, 11) == 10
         assert await count(admission, opened, 11) == 9
-        admission.settle(permit, 1)
+        admission.settle(permit, used(1))
         await settled(admission)
         assert await count(admission, opened, 2) == 1
 
@@ -253,7 +265,7 @@ async def test_nothing_is_lost_when_valkey_is_killed_under_load(server: ValkeySe
                 _, permit = await timed(admission, slots)
                 await asyncio.sleep(0.005)
                 if isinstance(permit, Permit):
-                    admission.settle(permit, 3)
+                    admission.settle(permit, used(3))
 
         clients = [asyncio.create_task(client(each)) for each in admissions for _ in range(8)]
         await asyncio.sleep(0.3)
@@ -275,7 +287,7 @@ async def test_nothing_is_lost_when_valkey_is_killed_under_load(server: ValkeySe
 async def test_a_full_valkey_is_sent_nothing_to_undo(server: ValkeyServer) -> None:
     limits = [limit(fresh_tenant(), Meter.CONCURRENCY, 100)]
     async with gateway(server.url) as admission:
-        permit = await admission.admit(new_id(), limits, 1)
+        permit = await admission.admit(new_id(), limits, need(1))
         server.ask("CONFIG", "SET", "maxmemory", 1)
         for _ in range(20):
             assert isinstance(await answer(admission, limits), LimitsUnavailable)
@@ -283,7 +295,7 @@ async def test_a_full_valkey_is_sent_nothing_to_undo(server: ValkeyServer) -> No
         assert (admission.counts["store", "refused"], admission.counts["store", "unanswered"]) == (20, 0)
         server.ask("CONFIG", "SET", "maxmemory", 0)
         assert await count(admission, limits, 105) == 99
-        admission.settle(permit, 1)
+        admission.settle(permit, used(1))
         await settled(admission)
 
 
@@ -291,11 +303,11 @@ async def test_what_is_left_over_from_an_outage_leaves_room_for_admissions(serve
     limits = [limit(fresh_tenant(), Meter.CONCURRENCY, 1_000)]
     settings = LimitsSettings(timeout_s=2.0, queue_max=1_000)
     async with gateway(server.url, settings) as admission:
-        permits = [await admission.admit(new_id(), limits, 1) for _ in range(1_000)]
+        permits = [await admission.admit(new_id(), limits, need(1)) for _ in range(1_000)]
         server.kill()
         await eventually(lambda: not admission.connected, 3.0)
         for permit in permits:
-            admission.settle(permit, 1)
+            admission.settle(permit, used(1))
         assert admission.unsent == 1_000
         server.start()
         await eventually(lambda: admission.connected, 3.0)
@@ -308,10 +320,10 @@ async def test_what_is_left_over_from_an_outage_leaves_room_for_admissions(serve
 async def test_a_worker_that_ends_waits_for_what_had_to_be_sent_twice(server: ValkeyServer) -> None:
     limits = [limit(fresh_tenant(), Meter.CONCURRENCY, 1)]
     async with gateway(server.url) as ending, gateway(server.url) as other:
-        permit = await ending.admit(new_id(), limits, 1)
+        permit = await ending.admit(new_id(), limits, need(1))
         server.kill()
         await eventually(lambda: not ending.connected, 3.0)
-        ending.settle(permit, 1)
+        ending.settle(permit, used(1))
         server.start()  # which has forgotten the scripts
         await eventually(lambda: ending.connected and other.connected, 3.0)
         await ending.finish()

@@ -12,7 +12,17 @@ from billing.limits.admission import RETURN_GRACE_US, Admission
 from billing.limits.cache import PROCESS_KEY
 from billing.limits.limit import Limit, Meter
 from tests.integration.valkey_kit import ValkeyServer, eventually
-from tests.limits_kit import count, fresh_tenant, gateway, gateways, limit, new_id, settled
+from tests.limits_kit import (
+    count,
+    fresh_tenant,
+    gateway,
+    gateways,
+    limit,
+    need,
+    new_id,
+    settled,
+    used,
+)
 
 WITH_SNAPSHOTS = ["--appendonly", "no"]
 UPTIME_RESOLUTION_S = 1.1
@@ -44,7 +54,7 @@ async def test_what_was_used_after_the_snapshot_is_not_handed_out_again(
             requests, slots = made_before(*requests), made_before(*slots)
             assert await count(left, [msgspec.structs.replace(requests[0], created_us=1 << 52)], 50) == 50
             permits = [
-                await left.admit(new_id(), [msgspec.structs.replace(slots[0], created_us=1 << 52)], 1)
+                await left.admit(new_id(), [msgspec.structs.replace(slots[0], created_us=1 << 52)], need(1))
                 for _ in range(2)
             ]
             await restart(server, left, right)
@@ -55,7 +65,7 @@ async def test_what_was_used_after_the_snapshot_is_not_handed_out_again(
                 await settled(each)
             await asyncio.sleep(RETURN_GRACE_US / 1_000_000)
             assert await count(right, slots, 3) == 0
-            left.settle(permits[0], 1)
+            left.settle(permits[0], used(1))
             await settled(left)
             assert await count(right, slots, 3) == 1
         assert server.ask("GET", "somebody's") == b"else"
@@ -86,8 +96,8 @@ async def test_a_replica_that_took_over_is_trusted(tmp_path: Path) -> None:
                 assert await count(admission, limits, 50) == 50
                 await asyncio.sleep(UPTIME_RESOLUTION_S)
                 await admission.renew()
-                seen = primary.ask("GET", "billing:epoch:seen")
-                await eventually(lambda: replica.ask("GET", "billing:epoch:seen") == seen, 10.0)
+                seen = primary.ask("GET", "billing:2:epoch:seen")
+                await eventually(lambda: replica.ask("GET", "billing:2:epoch:seen") == seen, 10.0)
             primary.kill()
             replica.ask("REPLICAOF", "NO", "ONE")
             before = replica.ask("GET", PROCESS_KEY)

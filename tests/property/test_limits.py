@@ -1,5 +1,6 @@
 """The scripts on a real Valkey and their twin in Python decide the same over random histories, and neither breaks the law."""
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 from billing.limits.bucket import Ask
 from billing.limits.twin import State, Twin
-from tests.limits_kit import Scripts, fresh_tenant
+from billing.limits.used import NOTHING, UNKNOWN, Side, Used
+from tests.limits_kit import Scripts, fresh_tenant, used
 
 BEGIN_US = 1_795_500_000_000_000
 LEASE_US = 30_000_000
@@ -24,17 +26,43 @@ def asks(draw: st.DrawFn, number: int) -> Ask:
     burst = draw(st.integers(1, amount * 2)) if draw(st.booleans()) else amount
     created_us = BEGIN_US + draw(st.sampled_from([-1, 0, 10**12]))
     kind, is_shadow = number % 3, draw(st.integers(0, 5)) == 0
+    window_us = draw(st.sampled_from([1, 60, 60, 3_600, 86_400])) * 1_000_000
+    if is_strict := draw(st.booleans()):
+        burst = amount
     if kind == 0:
         take = draw(st.sampled_from([1.0, 1.0, 1.0, 1 / 3]))  # what a worker owes is no whole number
-        return Ask(f"{number:032x}", amount, 60_000_000, burst, created_us, take, 0.0, is_shadow)
+        return Ask(
+            f"{number:032x}",
+            amount,
+            window_us,
+            burst,
+            created_us,
+            take,
+            0.0,
+            is_shadow,
+            Side.NEITHER,
+            is_strict,
+        )
     if kind == 1:
         bound = min(burst, draw(st.integers(1, max(1, burst // 2))))
         take = draw(st.sampled_from([0.0, 0.0, 0.0, -bound]))  # announced again after a loss
-        return Ask(f"{number:032x}", amount, 60_000_000, burst, created_us, take, bound, is_shadow)
-    return Ask(f"{number:032x}", min(amount, 3), 0, min(amount, 3), created_us, 0.0, 1.0, is_shadow)
+        side = (Side.BOTH, Side.INPUT, Side.OUTPUT)[number % 2 + draw(st.integers(0, 1))]
+        return Ask(
+            f"{number:032x}", amount, window_us, burst, created_us, take, bound, is_shadow, side, is_strict
+        )
+    return Ask(
+        f"{number:032x}", min(amount, 3), 0, min(amount, 3), created_us, 0.0, 1.0, is_shadow, Side.NEITHER
+    )
 
 
-times = st.one_of(st.integers(0, 2_000_000), st.integers(0, 100_000_000), st.just(-1_000_000))
+tokens = st.one_of(st.none(), st.integers(0, 2_000))
+uses = st.builds(Used, tokens, tokens)
+times = st.one_of(
+    st.integers(0, 2_000_000),
+    st.integers(0, 100_000_000),
+    st.just(-1_000_000),
+    st.integers(0, 200_000_000_000),
+)
 usage_ids = st.integers(0, IDS - 1).map(lambda number: b"usage-%d" % number)
 
 
@@ -42,7 +70,9 @@ usage_ids = st.integers(0, IDS - 1).map(lambda number: b"usage-%d" % number)
 def admissions(draw: st.DrawFn) -> tuple[str, Any]:
     numbers = draw(st.lists(st.integers(0, 5), max_size=4, unique=True))
     words = {
-        "charged": draw(st.sampled_from([None, None, None, None, None, None, 0.0, 30.0])),
+        "charged": draw(
+            st.sampled_from([None, None, None, None, None, None, NOTHING, Used(30.0, 0.0), Used(5.0, 9.0)])
+        ),
         "ends_max": draw(st.sampled_from([0, 1, 20])),
         "grace_us": draw(st.sampled_from([0, 5_000_000])),
         "lease_us": draw(st.sampled_from([LEASE_US, 1_000])),
@@ -52,18 +82,16 @@ def admissions(draw: st.DrawFn) -> tuple[str, Any]:
 
 @st.composite
 def settlements(draw: st.DrawFn) -> tuple[str, Any]:
-    used = draw(st.one_of(st.none(), st.integers(0, 2_000)))
     words = {
         "is_released": draw(st.integers(0, 4)) == 0,
         "memory_us": draw(st.sampled_from([0, 0, LEASE_US])),
     }
-    return "settle", (draw(times), draw(usage_ids), used, words)
+    return "settle", (draw(times), draw(usage_ids), draw(uses), words)
 
 
 @st.composite
 def renewals(draw: st.DrawFn) -> tuple[str, Any]:
-    used = st.one_of(st.none(), st.integers(0, 2_000), st.floats(0, 2_000))
-    usages = draw(st.lists(st.tuples(usage_ids, used), max_size=4))
+    usages = draw(st.lists(st.tuples(usage_ids, uses), max_size=4))
     return "renew", (draw(times), usages, None, {"lease_us": draw(st.sampled_from([LEASE_US, 1_000]))})
 
 
@@ -139,7 +167,7 @@ def test_no_interval_sees_more_tokens_than_burst_and_refill(
 ) -> None:
     ledger, twin, now = Ledger(), Twin(epoch_us=0), BEGIN_US
     moments = [now]
-    for step, what, bound, number, used in history:
+    for step, what, bound, number, tokens_used in history:
         now += step
         moments.append(now)
         usage_id, hold = b"%d" % number, min(bound, burst)
@@ -148,12 +176,44 @@ def test_no_interval_sees_more_tokens_than_burst_and_refill(
         twin.admit(b"nobody", [], now, lease_us=1, ends_max=99)
         if what == "admit" and twin.admit(usage_id, [ask], now, lease_us=LEASE_US).state is State.ADMITTED:
             ledger.admit(usage_id, hold, now + LEASE_US)
-        elif what == "renew" and twin.renew([(usage_id, used)], now, lease_us=LEASE_US):
-            ledger.use(usage_id, used, now, now + LEASE_US)
-        elif what == "settle" and twin.settle(usage_id, used, now):
-            ledger.use(usage_id, used, now)
+        elif what == "renew" and twin.renew([(usage_id, used(tokens_used))], now, lease_us=LEASE_US):
+            ledger.use(usage_id, tokens_used, now, now + LEASE_US)
+        elif what == "settle" and twin.settle(usage_id, used(tokens_used), now):
+            ledger.use(usage_id, tokens_used, now)
         for since in moments:
             assert ledger.most(since, now) <= burst + 100 * (now - since) / 60_000_000 + 1e-3
+
+
+@settings(max_examples=300, deadline=None)
+@given(history=st.lists(steps, min_size=1, max_size=60))
+def test_no_window_of_a_strict_limit_sees_more_than_its_amount_and_the_told_wait_is_exact(
+    history: list[tuple[int, str, int, int, int]],
+) -> None:
+    twin, now, used_in = Twin(epoch_us=0), BEGIN_US + 7_000_000, Counter[int]()
+    bounds: dict[bytes, int] = {}
+    for number, (step, what, bound, _, share) in enumerate(history):
+        now += step
+        usage_id, hold = b"%d" % number, min(bound, 100)
+        ask = Ask("tokens", 100, 60_000_000, 100, BEGIN_US, 0.0, hold, is_strict=True)
+        answer = twin.admit(usage_id, [ask], now, lease_us=1 << 60)
+        if answer.state is State.REFUSED:
+            (told,) = answer.verdicts
+            early = now + told.wait_us - 1
+            reserved = sum(bounds.values())
+            assert reserved + hold > 100 or told.wait_us <= 60_000_000
+            assert twin.admit(b"early", [ask], early, lease_us=1).state is State.REFUSED
+            if reserved + hold <= 100:
+                now += told.wait_us
+                assert twin.admit(usage_id, [ask], now, lease_us=1 << 60).state is State.ADMITTED
+                bounds[usage_id] = hold
+        else:
+            bounds[usage_id] = hold
+        if what in {"settle", "renew"} and bounds:
+            ended, most = bounds.popitem()
+            tokens_used = min(most, share)  # its bound is its worst case
+            twin.settle(ended, used(tokens_used), now)
+            used_in[now // 60_000_000] += tokens_used
+        assert used_in[now // 60_000_000] + sum(bounds.values()) <= 100
 
 
 @settings(max_examples=200, deadline=None)
@@ -217,5 +277,5 @@ def test_the_told_wait_of_a_token_limit_counts_on_nothing_uncertain(
     else:  # only the end of what runs makes room: here it ends at once, used in full
         assert verdict.wait_us == verdict.reset_us
         for number in range(1, len(held) + 1):
-            twin.settle(b"%d" % number, None, now)
+            twin.settle(b"%d" % number, UNKNOWN, now)
     assert twin.admit(b"again", [ask], now + verdict.wait_us, lease_us=1).state is State.ADMITTED

@@ -6,7 +6,7 @@ object with text and media; an array without a number in it is an array of promp
 answers, too: an array with one object for each.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -46,6 +46,7 @@ _fields = msgspec.json.Decoder(list[str]).decode
 class NativeCall(Call, frozen=True, kw_only=True):
     """One request for text after a prompt, or between two texts."""
 
+    output_member: ClassVar[str] = "n_predict"
     members: Members
     view: View
     """What the client asked to see of the reply."""

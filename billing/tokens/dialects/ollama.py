@@ -3,7 +3,7 @@
 Its counts are part of every reply, so nothing is asked for besides. A request streams unless it says otherwise.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from billing.tokens.call import Asked, Call
 from billing.tokens.dialects.ollama_meter import (
@@ -40,6 +40,7 @@ _KNOWN = {
 class OllamaCall(Call, frozen=True, kw_only=True):
     """One request to Ollama's own API."""
 
+    output_member: ClassVar[str] = "options.num_predict"
     members: Members
 
     def output_bound(self, unsaid: int) -> int:

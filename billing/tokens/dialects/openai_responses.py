@@ -1,6 +1,6 @@
 """OpenAI's ``/v1/responses``, ``/v1/responses/compact`` and counting a prompt's tokens (openai-openapi; protocols.md §5)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from billing.errors import InvalidInput
 from billing.tokens.call import Asked, Call
@@ -36,6 +36,7 @@ _OUTPUT_MAX_NAMES = ("max_output_tokens", "max_completion_tokens", "max_tokens",
 class ResponsesCall(Call, frozen=True, kw_only=True):
     """One request for a response, or for a shorter conversation in its place (``compact``)."""
 
+    output_member: ClassVar[str] = "max_output_tokens"
     members: Members
     timings_asked: bool = False
     """The client itself asked for llama.cpp's running counts."""

@@ -116,9 +116,12 @@ class TextCall(Call, frozen=True, kw_only=True):
         if self.operation is Operation.EMBEDDINGS:
             return 0
         each = unsaid if self.output_max is None else self.output_max
-        choices = max(self.choices, output_max(self.members, *_NAMES_OF_N) or 1)
         # Asked for none, llama.cpp makes one (measured on 0c1e57098).
-        return max(1, each) * choices * self.prompts
+        return max(1, each) * self.answers()
+
+    def answers(self) -> int:
+        """How many answers the call asks for, counting those that an engine makes and does not show (``best_of``)."""
+        return max(self.choices, output_max(self.members, *_NAMES_OF_N) or 1) * self.prompts
 
     def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:
         """The body to send: as it came where nothing must change, else with the model's name and the counts asked for."""

@@ -4,7 +4,7 @@ No model stands in a request, since a server has one. Counts come in ``details``
 out again where the client did not.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -38,6 +38,7 @@ _decode_parameters = msgspec.json.Decoder(Members | None).decode
 class TgiCall(Call, frozen=True, kw_only=True):
     """One request for text after a prompt."""
 
+    output_member: ClassVar[str] = "parameters.max_new_tokens"
     members: Members
     parameters: Members | None
     """None where the request has none, which is not the same as empty ones."""

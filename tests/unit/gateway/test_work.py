@@ -23,7 +23,7 @@ def directory(*limits: Limit) -> FakeDirectory:
 def test_an_alias_is_the_model_and_its_limits_are_found() -> None:
     work = decide(directory(limit()), request(max_tokens=7), CALLER, CHAT)
     assert (work.model, work.limits, work.target.backend.id) == ("tiny", (limit(),), BACKEND_ID)
-    assert work.tokens_bound(1000) == len(work.request.body) // 4 + 7
+    assert work.need(1000).total == len(work.request.body) // 4 + 7
     assert work.permit is None
 
 

@@ -9,7 +9,19 @@ from billing.limits.admission import RETURN_GRACE_US, Admission, Permit
 from billing.limits.limit import Enforce, Meter, OnFailure
 from billing.limits.outbox import Kind
 from billing.limits.twin import Twin
-from tests.limits_kit import NOW_US, TENANT, FakeStore, Time, answer, limit, new_id, opened, slots
+from tests.limits_kit import (
+    NOW_US,
+    TENANT,
+    FakeStore,
+    Time,
+    answer,
+    limit,
+    need,
+    new_id,
+    opened,
+    slots,
+    used,
+)
 
 
 async def test_while_the_store_is_away_closed_limits_refuse_and_open_ones_share(
@@ -47,14 +59,14 @@ async def test_what_was_admitted_alone_is_told_when_the_store_is_back(
     await admission.renew()
     limits = [opened(), opened(1_000, Meter.TOKENS), slots(20, on_failure=OnFailure.OPEN)]
     store.away = True
-    done, running = [await admission.admit(new_id(), limits, 60) for _ in range(2)]
-    admission.settle(done, 40)
+    done, running = [await admission.admit(new_id(), limits, need(60)) for _ in range(2)]
+    admission.settle(done, used(40))
     store.away = False
     admission.reconnected()
     await admission.renew()
     requests, tokens, held = (store.twin.buckets[each.id.hex] for each in limits)
     assert (requests.level, tokens.level, tokens.reserved, held.reserved) == (48, 960, 60, 1)
-    admission.settle(running, 10)
+    admission.settle(running, used(10))
     assert admission.unsent == 0
     assert (store.twin.buckets[limits[1].id.hex].level, store.twin.buckets[limits[2].id.hex].reserved) == (
         950,
@@ -68,7 +80,7 @@ async def test_after_an_unheard_answer_a_closed_limit_leaves_nothing_behind(
     admission: Admission, store: FakeStore
 ) -> None:
     limits = [slots(1), limit(TENANT, Meter.TOKENS, 100)]
-    admission.settle(await admission.admit(new_id(), limits, 10), 0)
+    admission.settle(await admission.admit(new_id(), limits, need(10)), used(0))
     store.deaf = True
     assert isinstance(await answer(admission, limits), LimitsUnavailable)
     store.deaf = False
@@ -83,16 +95,16 @@ async def test_after_an_unheard_answer_an_open_limit_counts_the_request_once(
 ) -> None:
     limits = [slots(5, on_failure=OnFailure.OPEN)]
     await admission.renew()
-    admission.settle(await admission.admit(new_id(), limits, 10), 0)
+    admission.settle(await admission.admit(new_id(), limits, need(10)), used(0))
     store.deaf = True
     permit = await answer(admission, limits)
     store.deaf = False
     assert isinstance(permit, Permit)
     if ends_first:
-        admission.settle(permit, 1)
+        admission.settle(permit, used(1))
     await admission.renew()
     assert store.twin.buckets[limits[0].id.hex].reserved == (0 if ends_first else 1)
-    admission.settle(permit, 1)
+    admission.settle(permit, used(1))
     assert store.twin.buckets[limits[0].id.hex].reserved == 0
 
 
@@ -102,26 +114,26 @@ async def test_a_store_that_lost_its_memory_hears_of_live_requests(
     limits = [slots(2), limit(TENANT, Meter.TOKENS, 600, created_us=NOW_US - 1)]
     store.began_us = NOW_US - 10
     await admission.renew()
-    permit = await admission.admit(new_id(), limits, 100)
+    permit = await admission.admit(new_id(), limits, need(100))
     store.forget()
     time.us += 1_000_000
     await admission.renew()
     held, tokens = (store.twin.buckets[each.id.hex] for each in limits)
     assert (held.reserved, tokens.reserved, tokens.level) == (1, 100, 100)  # nothing is free but what refills
     assert admission.counts["store", "lost"] == 1
-    admission.settle(permit, 30)
+    admission.settle(permit, used(30))
     assert (admission.unsent, store.twin.buckets[limits[1].id.hex].level) == (0, 70)
 
 
 async def test_a_settlement_never_overtakes_its_announcement(
     admission: Admission, store: FakeStore, time: Time
 ) -> None:
-    permit = await admission.admit(new_id(), [slots(2)], 1)
+    permit = await admission.admit(new_id(), [slots(2)], need(1))
     store.forget()
     time.us += 1
     store.deaf = True
     admission._announce([permit])
-    admission.settle(permit, 1)
+    admission.settle(permit, used(1))
     assert store.posts == []
     store.deaf = False
     await admission.renew()
@@ -133,7 +145,7 @@ async def test_others_leases_are_left_alone_until_all_could_renew_them(
     admission: Admission, store: FakeStore, time: Time
 ) -> None:
     limits = [slots()]
-    await admission.admit(new_id(), limits, 1)
+    await admission.admit(new_id(), limits, need(1))
     time.us += 60_000_000  # longer than a lease: the store refused, or hung, or its clock was set on
     assert isinstance(await answer(admission, limits), LimitReached)
     await admission.renew()
@@ -149,7 +161,7 @@ async def test_a_store_that_refuses_holds_nothing_and_is_sent_no_release(
     assert isinstance(await answer(admission, [slots(5)]), LimitsUnavailable)
     permit = await answer(admission, [slots(5, on_failure=OnFailure.OPEN)])
     assert isinstance(permit, Permit)
-    admission.settle(permit, 1)
+    admission.settle(permit, used(1))
     assert (store.posts, admission.unsent) == ([], 0)
     assert (admission.counts["store", "refused"], admission.counts["store", "unanswered"]) == (2, 0)
 
@@ -163,12 +175,12 @@ async def test_an_epoch_that_is_not_told_stops_no_decision(admission: Admission,
 
 
 async def test_releases_are_given_up_before_settlements(admission: Admission, store: FakeStore) -> None:
-    permits = [await admission.admit(new_id(), [slots(9)], 1) for _ in range(2)]
+    permits = [await admission.admit(new_id(), [slots(9)], need(1)) for _ in range(2)]
     store.deaf = True
     for _ in range(4):
         assert isinstance(await answer(admission, [slots(9)]), LimitsUnavailable)
     for permit in permits:
-        admission.settle(permit, 1)
+        admission.settle(permit, used(1))
     assert (admission.unsent, admission.given_up, admission.given_up_by_kind) == (3, 3, {"release": 3})
 
 
@@ -186,7 +198,7 @@ async def test_outages_that_come_and_go_hand_out_no_share_twice(
         await admission.renew()
     assert len(permits) == 1  # of 5 slots this worker's share is one, and it is taken
     assert store.twin.buckets[limits[0].id.hex].reserved == 1
-    admission.settle(permits[0], 60)
+    admission.settle(permits[0], used(60))
     store.away = True
     assert isinstance(await answer(admission, limits, 60), LimitReached)  # 40 of its 100 tokens are left
     assert isinstance(await answer(admission, limits, 40), Permit)
@@ -200,7 +212,7 @@ async def test_a_part_of_the_store_that_lost_its_memory_hears_of_live_requests_a
     admission: Admission, store: FakeStore
 ) -> None:
     limits = [slots(2)]
-    permit = await admission.admit(new_id(), limits, 1)
+    permit = await admission.admit(new_id(), limits, need(1))
     assert admission.counts["store", "lost"] == 0
     store.twin = Twin()  # its epoch lies elsewhere, and is as it was
     assert isinstance(await answer(admission, limits), Permit)

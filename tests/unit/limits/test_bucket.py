@@ -1,7 +1,9 @@
 """One bucket: what it holds, how it refills, what fits, what is told."""
 
+import math
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from billing.limits.bucket import (
@@ -17,11 +19,18 @@ from billing.limits.bucket import (
     opened,
     refilled,
     taken,
+    tokens_of,
     tolerance,
     verdict,
+    window_start,
 )
 from billing.limits.limit import Enforce, Meter
-from tests.limits_kit import limit
+from billing.limits.need import Need
+from billing.limits.used import Side
+from tests.limits_kit import (
+    limit,
+    need,
+)
 
 TENANT = UUID(int=1)
 SECOND_US = 1_000_000
@@ -45,17 +54,76 @@ def test_what_a_request_asks_of_each_kind_of_limit() -> None:
         limit(TENANT, Meter.TOKENS, 1_000, burst=300),
         limit(TENANT, Meter.CONCURRENCY, 8),
     ]
-    asked = [(each.take, each.hold, each.burst, each.window_us) for each in asks_of(kinds, 200)]
+    asked = [(each.take, each.hold, each.burst, each.window_us) for each in asks_of(kinds, need(200))]
     assert asked == [(1, 0, 50, MINUTE_US), (0, 200, 300, MINUTE_US), (0, 1, 8, 0)]
-    assert [ask_of(kinds[1], bound).hold for bound in (0, 300, 301)] == [1, 300, 300]
-    assert ask_of(limit(TENANT, enforce=Enforce.SHADOW), 1).is_shadow
+    assert [ask_of(kinds[1], need(bound)).hold for bound in (0, 300, 301)] == [1, 300, 300]
+    assert ask_of(limit(TENANT, enforce=Enforce.SHADOW), need(1)).is_shadow
+
+
+def test_a_limit_of_a_side_reserves_that_side_and_a_strict_one_its_worst_case() -> None:
+    some = Need(10, 20, 40, 80)
+    for meter, side, holds in (
+        (Meter.TOKENS, Side.BOTH, [30, 120]),
+        (Meter.INPUT_TOKENS, Side.INPUT, [10, 40]),
+        (Meter.OUTPUT_TOKENS, Side.OUTPUT, [20, 80]),
+    ):
+        asks = [ask_of(limit(TENANT, meter, 1_000, is_strict=is_strict), some) for is_strict in (False, True)]
+        assert [each.hold for each in asks] == holds
+        assert [(each.side, each.is_strict) for each in asks] == [(side, False), (side, True)]
+
+
+def test_a_strict_limit_knows_no_worst_case_of_an_answer_of_any_length() -> None:
+    boundless = Need(10, 20, 40, None)
+    assert tokens_of(limit(TENANT, Meter.OUTPUT_TOKENS, 1_000, is_strict=True), boundless) == math.inf
+    assert tokens_of(limit(TENANT, Meter.INPUT_TOKENS, 1_000, is_strict=True), boundless) == 40
+    assert tokens_of(limit(TENANT, Meter.OUTPUT_TOKENS, 1_000), boundless) == 20
+
+
+def test_each_end_user_has_a_bucket_that_does_not_say_who_it_is() -> None:
+    template = limit(TENANT, per_end_user=True)
+    names = [ask_of(template, Need(1, 1, 1, 1, who)).bucket for who in ("alice", "bob", "alice", "")]
+    assert len(set(names)) == 3
+    assert names[0] == names[2]
+    assert all(len(name) == 32 and "alice" not in name for name in names)
+    assert ask_of(limit(TENANT, per_end_user=True), Need(1, 1, 1, 1, "alice")).bucket not in names
+
+
+STRICT = Bucket(60, 0, NOW_US, 60, MINUTE_US, 60, is_strict=True)
+TURN_US = window_start(NOW_US, MINUTE_US) + MINUTE_US
+"""When the next minute begins."""
+
+
+def test_a_strict_bucket_is_whole_when_the_next_window_begins_and_not_before() -> None:
+    used_up = charged(STRICT, 0, 60)
+    assert refilled(used_up, TURN_US - 1).level == 0
+    assert refilled(used_up, TURN_US).level == 60
+    assert refilled(refilled(used_up, TURN_US), NOW_US).level == 60  # a clock that was set back
+    debt = charged(STRICT, 0, 150)
+    assert [refilled(debt, TURN_US + minutes * MINUTE_US).level for minutes in (0, 1, 2)] == [-30, 30, 60]
+
+
+def test_a_strict_bucket_tells_when_its_window_ends() -> None:
+    asked = Ask("b", 60, MINUTE_US, 60, 0, 0.0, 30.0, is_strict=True)
+    left = TURN_US - NOW_US
+    assert verdict(charged(STRICT, 0, 40), asked, does_fit=False) == Verdict(False, 20, left, left)
+    assert verdict(STRICT, asked, does_fit=True) == Verdict(True, 60, 0, 0)
+    debt = verdict(charged(STRICT, 0, 150), asked, does_fit=False)
+    assert (debt.reset_us, debt.wait_us) == (left + 2 * MINUTE_US, left + MINUTE_US)
+    crowded = msgspec.structs.replace(STRICT, reserved=40)
+    assert verdict(crowded, asked, does_fit=False).wait_us == left
+
+
+def test_a_strict_bucket_that_a_lost_store_held_begins_with_the_next_window() -> None:
+    asked = Ask("b", 60, MINUTE_US, 60, 0, 0.0, 30.0, is_strict=True)
+    assert opened(asked, NOW_US + 9, NOW_US + 5).level == 0
+    assert opened(asked, TURN_US, NOW_US + 5).level == 60
 
 
 def test_a_share_is_a_part_of_amount_and_burst() -> None:
-    share = ask_of(limit(TENANT, Meter.TOKENS, 1_000), 200, replicas=8)
+    share = ask_of(limit(TENANT, Meter.TOKENS, 1_000), need(200), replicas=8)
     assert (share.amount, share.burst, share.hold) == (125, 125, 125)
-    assert ask_of(limit(TENANT, Meter.CONCURRENCY, 9), 1, replicas=4).burst == 2
-    assert ask_of(limit(TENANT, amount=4), 1, replicas=8).burst == 0.5
+    assert ask_of(limit(TENANT, Meter.CONCURRENCY, 9), need(1), replicas=4).burst == 2
+    assert ask_of(limit(TENANT, amount=4), need(1), replicas=8).burst == 0.5
 
 
 def test_a_limit_younger_than_the_store_opens_full_and_an_older_one_with_what_refilled() -> None:

@@ -7,7 +7,12 @@ import pytest
 from billing.errors import Unavailable
 from billing.limits.leases import IDS_MAX, Leases
 from billing.limits.permit import Permit, Place
-from tests.limits_kit import FakeStore, Time, new_id
+from tests.limits_kit import (
+    FakeStore,
+    Time,
+    new_id,
+    used,
+)
 
 LEFT, RIGHT = UUID(int=1), UUID(int=2)
 
@@ -74,11 +79,11 @@ async def test_what_the_store_does_not_know_is_told(leases: Leases, store: FakeS
 
 async def test_what_was_charged_is_known_once_it_is_answered(leases: Leases, store: FakeStore) -> None:
     permit = running(leases, store)
-    leases.live.progress(permit.id, 5)
+    leases.live.progress(permit.id, used(5))
     store.lost_tenants.add(LEFT)
     await leases.renew(0)
-    assert leases.live.charged(permit.id) == 0
+    assert leases.live.charged(permit.id) == used(0)
     store.lost_tenants.clear()
     await leases.renew(1)
-    leases.live.progress(permit.id, 8)
-    assert leases.live.charged(permit.id) == 5
+    leases.live.progress(permit.id, used(8))
+    assert leases.live.charged(permit.id) == used(5)

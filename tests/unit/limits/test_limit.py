@@ -1,12 +1,13 @@
 """A limit in words, and the numbers that it may have."""
 
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 
 from billing.errors import InvalidInput
-from billing.limits.limit import AMOUNT_MAX, Enforce, Limit, Meter, NamedLimit, check
+from billing.limits.limit import AMOUNT_MAX, WINDOWS, Enforce, Limit, Meter, NamedLimit, OnFailure, check
 from tests.limits_kit import limit
 
 TENANT = UUID(int=1)
@@ -56,26 +57,39 @@ def test_an_owner_is_named_for_people() -> None:
 
 
 @pytest.mark.parametrize(
-    ("meter", "amount", "burst", "param"),
+    ("meter", "amount", "changes", "param"),
     [
-        (Meter.REQUESTS, 0, None, "amount"),
-        (Meter.TOKENS, AMOUNT_MAX + 1, None, "amount"),
-        (Meter.REQUESTS, 5, 0, "burst"),
-        (Meter.REQUESTS, 5, 5_001, "burst"),
-        (Meter.TOKENS, AMOUNT_MAX, AMOUNT_MAX + 1, "burst"),
-        (Meter.CONCURRENCY, 5, 5, "burst"),
+        (Meter.REQUESTS, 0, {}, "amount"),
+        (Meter.TOKENS, AMOUNT_MAX + 1, {}, "amount"),
+        (Meter.REQUESTS, 5, {"burst": 0}, "burst"),
+        (Meter.REQUESTS, 5, {"burst": 5_001}, "burst"),
+        (Meter.OUTPUT_TOKENS, AMOUNT_MAX, {"burst": AMOUNT_MAX + 1}, "burst"),
+        (Meter.CONCURRENCY, 5, {"burst": 5}, "burst"),
+        (Meter.CONCURRENCY, 5, {"window_s": 60}, "window_s"),
+        (Meter.CONCURRENCY, 5, {"is_strict": True}, "strict"),
+        (Meter.REQUESTS, 5, {"window_s": 90}, "window_s"),
+        (Meter.REQUESTS, 5, {"window_s": None}, "window_s"),
+        (Meter.TOKENS, 5, {"is_strict": True, "burst": 3}, "burst"),
+        (Meter.TOKENS, 5, {"is_strict": True, "on_failure": OnFailure.OPEN}, "on_failure"),
     ],
 )
-def test_what_cannot_be_kept_is_refused(meter: Meter, amount: int, burst: int | None, param: str) -> None:
+def test_what_cannot_be_kept_is_refused(
+    meter: Meter, amount: int, changes: dict[str, Any], param: str
+) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        check(meter, amount, burst)
+        check(limit(TENANT, meter, amount, **changes))
     assert refusal.value.param == param
 
 
 def test_what_can_be_kept_passes() -> None:
-    for meter, amount, burst in (
-        (Meter.REQUESTS, 1, 1_000),
-        (Meter.TOKENS, AMOUNT_MAX, None),
-        (Meter.CONCURRENCY, 1, None),
-    ):
-        check(meter, amount, burst)
+    check(limit(TENANT, amount=1, burst=1_000))
+    check(limit(TENANT, Meter.TOKENS, AMOUNT_MAX))
+    check(limit(TENANT, Meter.CONCURRENCY, 1))
+    for window_s in WINDOWS:
+        check(limit(TENANT, Meter.INPUT_TOKENS, 1, window_s=window_s, is_strict=True))
+
+
+def test_a_template_counts_each_end_user_of_its_owner() -> None:
+    each = limit(TENANT, Meter.INPUT_TOKENS, 9, key_id=UUID(int=3), per_end_user=True)
+    assert (each.scope, each.owned_by) == ("end_user", "key")
+    assert each.sentence() == "9 input tokens a minute of each end user of this key"

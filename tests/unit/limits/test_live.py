@@ -6,7 +6,11 @@ import pytest
 
 from billing.limits.live import LiveRequests
 from billing.limits.permit import Permit, Place
-from tests.limits_kit import new_id
+from billing.limits.used import UNKNOWN
+from tests.limits_kit import (
+    new_id,
+    used,
+)
 
 LEFT, RIGHT = UUID(int=1), UUID(int=2)
 
@@ -48,9 +52,9 @@ def test_batches_are_of_one_tenant_and_bounded(live: LiveRequests) -> None:
 def test_how_far_a_request_is_is_forgotten_with_it(live: LiveRequests) -> None:
     counted, other = running(live), running(live)
     for tokens in (5, 8):
-        live.progress(counted.id, tokens)
-    assert live.usages([counted, other]) == [(counted.id, 8), (other.id, None)]
+        live.progress(counted.id, used(tokens))
+    assert live.usages([counted, other]) == [(counted.id, used(8)), (other.id, UNKNOWN)]
     assert repr(live) == "<LiveRequests 2, 1 counted>"
     live.end(counted.id)
-    live.progress(counted.id, 9)
+    live.progress(counted.id, used(9))
     assert repr(live) == "<LiveRequests 1, 0 counted>"

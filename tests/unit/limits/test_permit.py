@@ -5,14 +5,14 @@ from uuid import UUID
 import pytest
 
 from billing.limits.permit import Permit, Place
-from tests.limits_kit import limit
+from tests.limits_kit import limit, need
 
 ID = UUID(int=5)
 
 
 @pytest.mark.parametrize(("is_local", "by"), [(False, "the store"), (True, "this worker")])
 def test_a_permit_says_itself(is_local: bool, by: str) -> None:
-    permit = Permit(ID, UUID(int=1), 70, (limit(UUID(int=1)),), [], is_local)
+    permit = Permit(ID, UUID(int=1), need(70), (limit(UUID(int=1)),), [], is_local)
     assert repr(permit) == f"<Permit {ID} of 70 tokens by {by}, 1 limits>"
 
 

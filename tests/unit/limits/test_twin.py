@@ -1,14 +1,18 @@
 """The limits of a tenant in memory: all or none, once for each id, and an end for every lease."""
 
+from typing import Any
+
 from billing.limits.bucket import Ask, announced
 from billing.limits.twin import State, Twin
+from billing.limits.used import UNKNOWN, Side
+from tests.limits_kit import used
 
 NOW_US = 1_795_500_000_000_000
 LEASE_US = 30_000_000
 
 
 def requests(amount: int = 2, *, is_shadow: bool = False, name: str = "r") -> Ask:
-    return Ask(name, amount, 60_000_000, amount, NOW_US, 1.0, 0.0, is_shadow)
+    return Ask(name, amount, 60_000_000, amount, NOW_US, 1.0, 0.0, is_shadow, Side.NEITHER)
 
 
 def tokens(hold: float, amount: int = 100) -> Ask:
@@ -16,11 +20,11 @@ def tokens(hold: float, amount: int = 100) -> Ask:
 
 
 def slots(amount: int = 1) -> Ask:
-    return Ask("s", amount, 0, amount, NOW_US - 1, 0.0, 1.0)
+    return Ask("s", amount, 0, amount, NOW_US - 1, 0.0, 1.0, side=Side.NEITHER)
 
 
-def state(twin: Twin, usage_id: bytes, *asks: Ask, now_us: int = NOW_US, **words: int) -> State:
-    return twin.admit(usage_id, asks, now_us, lease_us=LEASE_US, **words).state  # type: ignore[arg-type] # numbers of any word
+def state(twin: Twin, usage_id: bytes, *asks: Ask, now_us: int = NOW_US, **words: Any) -> State:
+    return twin.admit(usage_id, asks, now_us, lease_us=LEASE_US, **words).state
 
 
 def test_a_tenant_that_is_not_known_begins_once() -> None:
@@ -52,17 +56,17 @@ def test_an_id_is_admitted_once() -> None:
 def test_a_settlement_counts_once() -> None:
     twin = Twin(NOW_US)
     state(twin, b"1", tokens(60))
-    assert [twin.settle(b"1", 10, NOW_US) for _ in range(2)] == [True, False]
+    assert [twin.settle(b"1", used(10), NOW_US) for _ in range(2)] == [True, False]
     assert (twin.buckets["t"].level, twin.buckets["t"].reserved) == (90, 0)
 
 
 def test_a_release_charges_nothing_and_an_admission_after_it_takes_nothing() -> None:
     twin = Twin(NOW_US)
     state(twin, b"1", tokens(60), requests())
-    twin.settle(b"1", None, NOW_US, is_released=True, memory_us=LEASE_US)
+    twin.settle(b"1", UNKNOWN, NOW_US, is_released=True, memory_us=LEASE_US)
     assert (twin.buckets["t"].level, twin.buckets["r"].level) == (100, 1)
     assert state(twin, b"1", tokens(60)) is State.ENDED
-    assert not twin.settle(b"late", 5, NOW_US, is_released=True, memory_us=LEASE_US)
+    assert not twin.settle(b"late", used(5), NOW_US, is_released=True, memory_us=LEASE_US)
     assert state(twin, b"late", tokens(60)) is State.ENDED
     assert state(twin, b"late", tokens(60), now_us=NOW_US + LEASE_US, ends_max=9) is State.ADMITTED
 
@@ -105,38 +109,38 @@ def test_what_is_not_there_cannot_be_charged() -> None:
     twin = Twin(NOW_US)
     state(twin, b"1", tokens(40))
     twin.buckets.clear()
-    assert twin.settle(b"1", 5, NOW_US)
+    assert twin.settle(b"1", used(5), NOW_US)
     assert twin.buckets == {}
 
 
 def test_what_is_charged_while_a_request_runs_is_reserved_no_more() -> None:
     twin = Twin(NOW_US)
     state(twin, b"1", tokens(60), slots())
-    assert twin.renew([(b"1", 25), (b"unknown", 5)], NOW_US, lease_us=LEASE_US) == 1
+    assert twin.renew([(b"1", used(25)), (b"unknown", used(5))], NOW_US, lease_us=LEASE_US) == 1
     assert (twin.buckets["t"].level, twin.buckets["t"].reserved, twin.buckets["s"].reserved) == (75, 35, 1)
-    for used in (25, 10, None):
-        twin.renew([(b"1", used)], NOW_US, lease_us=LEASE_US)
+    for told in (used(25), used(10), UNKNOWN):
+        twin.renew([(b"1", told)], NOW_US, lease_us=LEASE_US)
     assert twin.held(b"1") == ["t", "s"]
-    twin.settle(b"1", 40, NOW_US)
+    twin.settle(b"1", used(40), NOW_US)
     assert (twin.buckets["t"].level, twin.buckets["t"].reserved, twin.buckets["s"].reserved) == (60, 0, 0)
 
 
 def test_what_was_charged_is_not_refunded_and_what_exceeds_the_bound_is_a_debt() -> None:
     twin = Twin(NOW_US)
-    for usage_id, used in ((b"1", 30), (b"2", 70)):
+    for usage_id, count in ((b"1", 30), (b"2", 70)):
         state(twin, usage_id, tokens(40))
-        twin.renew([(usage_id, used)], NOW_US, lease_us=LEASE_US)
-    twin.settle(b"1", 5, NOW_US)
+        twin.renew([(usage_id, used(count))], NOW_US, lease_us=LEASE_US)
+    twin.settle(b"1", used(5), NOW_US)
     assert (twin.buckets["t"].level, twin.buckets["t"].reserved) == (0, 0)
-    twin.settle(b"2", None, NOW_US)
+    twin.settle(b"2", UNKNOWN, NOW_US)
     assert twin.buckets["t"].level == 0
 
 
 def test_a_lease_lasts_from_its_renewal_and_ends_with_a_charge_of_what_is_left() -> None:
     twin = Twin(NOW_US)
     state(twin, b"1", tokens(40))
-    twin.renew([(b"1", 15)], NOW_US + 10, lease_us=LEASE_US)
-    twin.renew([(b"1", None)], NOW_US, lease_us=1)  # never shorter
+    twin.renew([(b"1", used(15))], NOW_US + 10, lease_us=LEASE_US)
+    twin.renew([(b"1", UNKNOWN)], NOW_US, lease_us=1)  # never shorter
     state(twin, b"2", now_us=NOW_US + LEASE_US, ends_max=9)
     assert twin.buckets["t"].reserved == 25
     state(twin, b"2", now_us=NOW_US + 10 + LEASE_US, ends_max=9)
@@ -152,7 +156,7 @@ def test_a_lease_that_is_found_over_lasts_for_the_grace_once_and_may_be_renewed(
     assert (
         state(twin, b"3", slots(2), now_us=late_us, **words) is State.REFUSED
     )  # nobody could renew meanwhile
-    twin.renew([(b"1", None)], late_us + 1, lease_us=LEASE_US)
+    twin.renew([(b"1", UNKNOWN)], late_us + 1, lease_us=LEASE_US)
     assert state(twin, b"3", slots(2), now_us=late_us + 5, **words) is State.REFUSED
     assert state(twin, b"3", slots(2), now_us=late_us + 6, **words) is State.ADMITTED
     assert (b"1" in twin, b"2" in twin, twin.buckets["t"].reserved) == (True, False, 40)
@@ -160,8 +164,8 @@ def test_a_lease_that_is_found_over_lasts_for_the_grace_once_and_may_be_renewed(
 
 def test_one_that_was_charged_beyond_its_reservation_is_charged_only_of_what_more_it_uses() -> None:
     twin = Twin(NOW_US)
-    state(twin, b"1", announced(tokens(40), 70), slots(), charged=70)
+    state(twin, b"1", announced(tokens(40), used(70)), slots(), charged=used(70))
     assert (twin.buckets["t"].level, twin.buckets["t"].reserved, twin.buckets["s"].reserved) == (100, 0, 1)
-    twin.renew([(b"1", 75)], NOW_US, lease_us=LEASE_US)
-    twin.settle(b"1", 80, NOW_US)
+    twin.renew([(b"1", used(75))], NOW_US, lease_us=LEASE_US)
+    twin.settle(b"1", used(80), NOW_US)
     assert (twin.buckets["t"].level, twin.buckets["s"].reserved) == (90, 0)
