@@ -9,13 +9,17 @@ from billing.gateway.label import label
 from billing.gateway.ports import Admission, Spool
 from billing.gateway.work import Work
 from billing.limits.admission import Permit
+from billing.limits.expectation import Expectation
 from billing.limits.used import NOTHING, Used
 from billing.metering.event import Closed, Progress
 from billing.settings import Durability, GatewaySettings
 from billing.tokens.meter import StreamMeter
-from billing.tokens.usage import Count, Provenance, TokenUsage
+from billing.tokens.usage import Count, Outcome, Provenance, TokenUsage
 
-_ESTIMATED = Provenance.ESTIMATED  # a member is looked up slowly, on the hot path
+_ESTIMATED, _COMPLETE = (
+    Provenance.ESTIMATED,
+    Outcome.COMPLETE,
+)  # members are looked up slowly, on the hot path
 NOTHING_WRITTEN = range(0)
 """What :meth:`Books.progress` gives back before it has written anything."""
 
@@ -28,12 +32,14 @@ class Books:
         *,
         spool: Spool,
         admission: Admission,
+        expectation: Expectation,
         clock: Clock,
         settings: GatewaySettings,
         counts: Counter[str],
     ) -> None:
         self._spool = spool
         self._admission = admission
+        self._expectation = expectation
         self._clock = clock
         self._durability = settings.durability
         self._progress_interval_us = int(settings.progress_interval_s * MICROSECONDS_PER_SECOND)
@@ -91,6 +97,8 @@ class Books:
         overhead_us = self._open.pop(work.request.id.int, None)
         self._counts[ending.outcome] += 1
         self.settle(work, Used(ending.usage.input.value, ending.usage.output.value))
+        if work.permit is not None and ending.outcome is _COMPLETE:
+            self._learn(work, ending.usage)
         closed = Closed(
             id=work.request.id,
             outcome=ending.outcome,
@@ -119,6 +127,17 @@ class Books:
         """Charge the limits with what was used."""
         if work.permit is not None:
             self._admission.settle(work.permit, used)
+
+    def _learn(self, work: Work, usage: TokenUsage) -> None:
+        """What comes to its end tells how much the next requests may need."""
+        self._expectation.learn(
+            work.caller.tenant_id,
+            work.model,
+            prompt_bytes=work.call.prompt_bytes(),
+            answers=work.call.answers(),
+            input_tokens=_counted(usage.input),
+            output_tokens=_counted(usage.output),
+        )
 
 
 def _counted(count: Count) -> int | None:

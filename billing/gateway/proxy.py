@@ -33,8 +33,10 @@ from billing.gateway.ports import (
 from billing.gateway.probing import STATUS_REFUSED, Probes, is_about_ours
 from billing.gateway.routes import CatalogRoute, dialect_of, route
 from billing.gateway.work import Work, decide
+from billing.limits.expectation import Expectation
 from billing.settings import GatewaySettings, LimitsSettings
 from billing.tokens.dialects.routes import Route
+from billing.tokens.estimate import BYTES_PER_TOKEN
 from billing.tokens.operation import Dialect
 from billing.tokens.usage import Outcome
 
@@ -59,12 +61,17 @@ class Proxy:
         self._upstream = upstream
         self._admission = admission
         self._settings = settings
-        self._output_bound_tokens = output_bound_tokens
+        self._expectation = Expectation(output_bound_tokens, BYTES_PER_TOKEN)
         self.counts: Counter[str] = Counter()
         """Requests by outcome, refusals by the kind of their error."""
         self._probes = Probes()
         self._books = Books(
-            spool=spool, admission=admission, clock=clock, settings=settings, counts=self.counts
+            spool=spool,
+            admission=admission,
+            expectation=self._expectation,
+            clock=clock,
+            settings=settings,
+            counts=self.counts,
         )
         self._answers = Answers(
             books=self._books,
@@ -130,7 +137,7 @@ class Proxy:
         """Ask the limits."""
         if not work.limits:
             return work
-        need = work.need(self._output_bound_tokens)
+        need = work.need(self._expectation)
         permit = await self._admission.admit(work.request.id, work.limits, need)
         return msgspec.structs.replace(work, permit=permit)
 

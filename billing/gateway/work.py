@@ -11,6 +11,7 @@ from billing.gateway.ports import Directory, Request
 from billing.gateway.probing import Probes, plain
 from billing.gateway.routing import choose
 from billing.limits.admission import Permit
+from billing.limits.expectation import Expectation
 from billing.limits.limit import Limit
 from billing.limits.need import Need
 from billing.metering.event import Opened
@@ -69,13 +70,14 @@ class Work(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"<Work {self.request!r} {self.meter!r}>"
 
-    def need(self, output_tokens: int) -> Need:
-        """What the request may use, for its limits; ``output_tokens`` expected of one that does not say."""
+    def need(self, expectation: Expectation) -> Need:
+        """What the request may use, for its limits, as far as experience tells and at worst."""
         call = self.call
         prompt_bytes = call.prompt_bytes()
+        expected = expectation.output(self.caller.tenant_id, self.model, call.output_max)
         return Need(
-            input=estimate.input_tokens(prompt_bytes),
-            output=call.output_bound(output_tokens),
+            input=expectation.input(self.model, prompt_bytes),
+            output=min(call.output_bound(expected), call.answers() * expected),
             input_most=max(1, prompt_bytes),
             output_most=call.output_most(),
             end_user=call.end_user or "",

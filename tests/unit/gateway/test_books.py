@@ -10,9 +10,11 @@ from billing.gateway.books import Books
 from billing.gateway.ending import Ending
 from billing.gateway.ports import Request
 from billing.gateway.work import Work, decide
+from billing.limits.expectation import Expectation
+from billing.limits.need import NONE
 from billing.limits.permit import Permit
 from billing.settings import Durability, GatewaySettings
-from billing.tokens.usage import Outcome, TokenUsage
+from billing.tokens.usage import Count, Outcome, Provenance, TokenUsage
 from tests.call_kit import CHAT
 from tests.gateway.fake_client import FakeClock, Journal
 from tests.gateway.fakes import (
@@ -38,10 +40,12 @@ class Desk:
 
     def __init__(self, durability: Durability = Durability.BEFORE_REPLY, **spool: Any) -> None:
         self.journal, self.clock, self.counts = Journal(), FakeClock(), Counter[str]()
+        self.expectation = Expectation(1_024, 4)
         self.spool = FakeSpool(self.journal, **{"full": (), "unsynced": None} | spool)
         self.books = Books(
             spool=self.spool,
             admission=FakeAdmission(self.journal, []),
+            expectation=self.expectation,
             clock=self.clock,
             settings=GatewaySettings(durability=durability),
             counts=self.counts,
@@ -49,12 +53,21 @@ class Desk:
         body = b'{"model":"tiny","messages":[],"stream":true}'
         request = Request(USAGE_ID, NOW_US, "POST", "/v1/chat/completions", {}, body)
         work = decide(FakeDirectory({KEY: CALLER}, snapshot(), ()), request, CALLER, CHAT)
-        permit = Permit(USAGE_ID, TENANT_ID, 50, (), [], is_local=False)
+        permit = Permit(USAGE_ID, TENANT_ID, NONE, (), [], is_local=False)
         self.work: Work = msgspec.structs.replace(work, permit=permit)
 
     def says(self, tokens: int, at_us: int) -> None:
         """The engine sends one more event."""
         self.work.meter.see(TIMED % tokens, at_us)
+
+
+async def test_what_comes_to_its_end_tells_what_the_next_ones_need() -> None:
+    desk = Desk()
+    for outcome in (Outcome.CLIENT_CLOSED, Outcome.COMPLETE):
+        usage = TokenUsage(Count(5, Provenance.REPORTED, "m"), output=Count(9, Provenance.ESTIMATED, "m"))
+        desk.books.open(desk.work)
+        await desk.books.close(desk.work, Ending(outcome, 200, usage))
+    assert repr(desk.expectation) == "<Expectation of 0 tenants' models, 1 models>"
 
 
 def test_a_request_is_open_from_its_entry_to_its_close() -> None:

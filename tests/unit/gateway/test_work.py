@@ -1,11 +1,14 @@
 """What is decided about a request is decided without waiting, and its open entry says who and what."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from billing.errors import InvalidInput, NotFound
 from billing.gateway.ports import Request
 from billing.gateway.work import decide
+from billing.limits.expectation import Expectation
 from billing.limits.limit import Limit
 from tests.call_kit import CHAT
 from tests.gateway.fakes import BACKEND_ID, CALLER, KEY, NOW_US, USAGE_ID, FakeDirectory, limit, snapshot
@@ -23,8 +26,23 @@ def directory(*limits: Limit) -> FakeDirectory:
 def test_an_alias_is_the_model_and_its_limits_are_found() -> None:
     work = decide(directory(limit()), request(max_tokens=7), CALLER, CHAT)
     assert (work.model, work.limits, work.target.backend.id) == ("tiny", (limit(),), BACKEND_ID)
-    assert work.need(1000).total == len(work.request.body) // 4 + 7
+    assert work.need(Expectation(1000, 4)).total == len(work.request.body) // 4 + 7
     assert work.permit is None
+
+
+@pytest.mark.parametrize(
+    ("members", "most", "answers"),
+    [({}, None, 1), ({"max_tokens": 7}, 7, 1), ({"max_tokens": 7, "n": 3, "user": "alice"}, 21, 3)],
+)
+def test_what_a_request_needs_at_worst(members: dict[str, Any], most: int | None, answers: int) -> None:
+    work = decide(directory(limit()), request(**members), CALLER, CHAT)
+    need = work.need(Expectation(5, 4))
+    assert (need.input_most, need.output_most, need.answers) == (len(work.request.body), most, answers)
+    assert (need.output, need.end_user, need.output_member) == (
+        5 * answers,
+        members.get("user", ""),
+        "max_tokens",
+    )
 
 
 def test_the_open_entry() -> None:
