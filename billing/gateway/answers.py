@@ -150,6 +150,11 @@ class Answers:
         if fault is not None and work.call.framing is Framing.BINARY:
             # No sentence of ours can be told from what the bytes mean.
             client.abort()
+        elif fault is None and relay.terminal and not (reply.complete or client.gone):
+            # What an engine sends behind its terminal event is the client's, too: a [DONE] behind the last response, say.
+            await client.chunk(_last(work, relay, ending, fault))
+            await self._drain(reply, client)
+            await client.end()
         else:
             await client.end(_last(work, relay, ending, fault))
         await self._drain(reply)
@@ -311,12 +316,13 @@ class Answers:
             usage = estimate.of_what_was_seen(usage, work.call.prompt_bytes(), meter.events_spoken)
         return ending if usage is ending.usage else msgspec.structs.replace(ending, usage=usage)
 
-    async def _drain(self, reply: Reply) -> None:
-        """Read what follows the terminal bytes, so that the connection can serve others."""
+    async def _drain(self, reply: Reply, client: Client | None = None) -> None:
+        """Read what follows the terminal bytes, so that the connection can serve others, and pass it on to ``client``."""
         reply.expire(self._settings.drain_after_finish_s)
         try:
-            while await reply.read():
-                pass
+            while piece := await reply.read():
+                if client is not None:
+                    await client.chunk(piece)
         except Unavailable:
             self._counts["upstream_broken_after_end"] += 1
 

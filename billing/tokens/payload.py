@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from billing.tokens.salvage import DIGITS_MAX, loads
+from billing.tokens.salvage import DIGITS_MAX, loads, members_as_written
 from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Part, Provenance, TokenUsage
 
 
@@ -159,9 +159,9 @@ class NamedEvent(Event, frozen=True, gc=False):
 _decode = msgspec.json.Decoder(Reply).decode
 _decode_event = msgspec.json.Decoder(Event).decode
 _decode_named_event = msgspec.json.Decoder(NamedEvent).decode
+_ERROR_OBJECT = msgspec.Raw(b'"error"')
 _decode_usage = msgspec.json.Decoder(Usage).decode
 _decode_timings = msgspec.json.Decoder(Timings).decode
-_NO_ERROR = (b"null", b"false")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -211,9 +211,10 @@ def _salvage_event(data: bytes) -> NamedEvent | None:
     )
 
 
-def holds_error(member: msgspec.Raw) -> bool:
-    """Whether a member ``error`` is there and says something: some engines write ``null`` or ``false`` beside every reply."""
-    return bool(member) and bytes(member) not in _NO_ERROR
+def is_flat_error(data: bytes) -> bool:
+    """Whether an event or reply is an error by itself, ``{"object": "error", "message": …}``: vLLM before 0.10, TensorRT-LLM."""
+    members = members_as_written(data)
+    return members is not None and members.get("object") == _ERROR_OBJECT
 
 
 def _raw(counts: Usage | Timings | None) -> msgspec.Raw:
@@ -326,7 +327,7 @@ def _salvage(data: bytes) -> Reply | None:
         choices=[_salvage_choice(choice) for choice in known],
         usage=_salvage_usage(whole.get("usage")),
         timings=_salvage_timings(whole.get("timings")),
-        error=msgspec.Raw(b"{}") if whole.get("error") else msgspec.Raw(),
+        error=msgspec.Raw(b"true") if whole.get("error") else msgspec.Raw(),
     )
 
 

@@ -6,6 +6,7 @@ beside it.
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -15,10 +16,15 @@ DEPTH_MAX = 32
 DIGITS_MAX = 20
 """A whole number with more digits is no count."""
 
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 Shape = TypeVar("Shape", bound=msgspec.Struct)
+NOTHING_LENGTH_MAX = 8
+"""A longer member says something."""
 # The last quote is optional: without that a text of escaped quotes in a string that never ends takes quadratic time.
 # Each repeat is possessive: one that could go back keeps a hundred bytes for each that it has read.
 _STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},]', re.DOTALL)
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read(decode: msgspec.json.Decoder[Shape], data: bytes) -> Shape | None:
@@ -61,7 +67,7 @@ def loads(data: bytes) -> Any:
     The library's reader takes what a strict one refuses: half a surrogate, bytes that are no UTF-8. A whole number with
     more than ``DIGITS_MAX`` digits is None, and what is nested too deep for the reader is emptied (:func:`shallow`).
     """
-    text = data.decode(errors="replace")
+    text = data.decode(errors="replace").removeprefix(_BYTE_ORDER_MARK)
     try:
         return json.loads(text, parse_int=_whole)
     except RecursionError:
@@ -76,7 +82,46 @@ def loads(data: bytes) -> Any:
 
 def is_array(data: bytes) -> bool:
     """Whether a JSON text begins as an array."""
-    return data[:64].lstrip()[:1] == b"["
+    return data.lstrip()[:1] == b"["
+
+
+def members_as_written(data: bytes) -> dict[str, msgspec.Raw] | None:
+    """The members of a JSON object, each as it stands there; None where no strict reader takes it."""
+    try:
+        return _decode_members(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def is_said(member: msgspec.Raw) -> bool:
+    """Whether a member is there and says something: many engines write ``"error": null``, ``false``, ``""`` or ``{}``."""
+    text = bytes(member)
+    return bool(text) and (len(text) > NOTHING_LENGTH_MAX or bool(loads(text)))
+
+
+def without(data: bytes, names: Collection[str]) -> bytes:
+    """A JSON object's text without some of its outermost members, every other byte of a member as it was.
+
+    For what no reader takes (half a surrogate, nested too deep): a scan in place of a decode. What is no object stays.
+    """
+    kept: list[bytes] = []
+    depth, start, key = 0, 0, None
+    for found in _TOKENS.finditer(data):
+        mark = found[0][:1]
+        if mark in b"[{":
+            depth += 1
+            start = found.end() if depth == 1 else start
+        elif mark == b'"' and depth == 1 and key is None:
+            key = loads(found[0])
+        elif depth == 1 and mark in b",}":
+            if key is not None and key not in names:
+                kept.append(data[start : found.start()])
+            start, key = found.end(), None
+        if mark in b"]}":
+            depth -= 1
+            if depth == 0:
+                return b"{" + b",".join(kept) + b"}" + data[found.end() :] if mark == b"}" else data
+    return data
 
 
 def _member(wanted: Any, value: object) -> object:

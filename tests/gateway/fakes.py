@@ -85,10 +85,17 @@ class FakeReply:
             self._steps.pop(0)
             if isinstance(step, bytes):
                 self._journal.note("read", step)
+                if step:
+                    self._end_with_the_last()
                 return step
             step()
-        self.complete = self._whole and not self.hung_up and not self.closed
+        self._end_with_the_last()
         return b""
+
+    def _end_with_the_last(self) -> None:
+        """The end of a body comes in the read of its last piece, mostly."""
+        if not self._steps:
+            self.complete = self._whole and not self.hung_up and not self.closed
 
     def hang_up(self, grace_s: float) -> None:
         self.hung_up = True

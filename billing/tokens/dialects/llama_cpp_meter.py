@@ -14,7 +14,7 @@ from billing.tokens.fixed import NOTHING_GENERATED, FixedReplyMeter
 from billing.tokens.merging import without_cached
 from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
 from billing.tokens.payload import Timings
-from billing.tokens.salvage import is_array, read, read_each
+from billing.tokens.salvage import is_array, members_as_written, read, read_each, without
 from billing.tokens.tally import Answer, Names, Tally
 from billing.tokens.usage import Count, Provenance, TokenUsage, clamp
 
@@ -93,10 +93,9 @@ class NativeStreamMeter(StreamMeter):
 
     def strip(self, data: bytes) -> bytes:
         """An event's data without the members that the client did not ask for; every other member's bytes stay."""
-        try:
-            members = decode_members(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return data
+        members = members_as_written(data)
+        if members is None:
+            return data if self._view.timed else without(data, {"timings"})
         if members.get("stop") == msgspec.Raw(b"true"):
             return msgspec.json.encode(self._view.of_final(members, stream=True))
         return msgspec.json.encode(self._view.of_partial(members))

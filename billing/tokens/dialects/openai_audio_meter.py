@@ -11,12 +11,11 @@ from billing.tokens.dialects.openai_usage import Usage, known, seconds_count, us
 from billing.tokens.engines import Engine
 from billing.tokens.meter import Edit, ReplyMeter
 from billing.tokens.operation import Operation
-from billing.tokens.salvage import read
+from billing.tokens.salvage import is_said, read
 from billing.tokens.usage import Count, Part, Provenance, TokenUsage, clamp
 
 _TERMINAL = frozenset({"transcript.text.done", "speech.audio.done"})
 _SPOKEN = (".delta", ".segment")
-_NO_ERROR = (b"", b"null", b"false")
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -62,7 +61,7 @@ class AudioStreamMeter(TextStreamMeter):
         event = read(_EVENT, data)
         if event is None or not event.type:
             return super().see(data, now_us)
-        if event.type == "error" or bytes(event.error) not in _NO_ERROR:
+        if event.type == "error" or is_said(event.error):
             self.failed = True
         if event.type.endswith(_SPOKEN):
             self.spoke(now_us, answer=True)
@@ -87,7 +86,7 @@ class AudioReplyMeter(ReplyMeter):
     response_model = None
 
     def __init__(self, body: bytes, seconds: int | None = None) -> None:
-        self._reply = (read(_REPLY, body) if body[:64].lstrip()[:1] == b"{" else None) or Reply()
+        self._reply = (read(_REPLY, body) if body.lstrip()[:1] == b"{" else None) or Reply()
         self._seconds = seconds
 
     def usage(self) -> TokenUsage:

@@ -5,13 +5,12 @@ import msgspec
 from billing.tokens.dialects.openai_usage import Usage, summed, usage_of
 from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
 from billing.tokens.payload import count
-from billing.tokens.salvage import read
+from billing.tokens.salvage import is_said, read
 from billing.tokens.sse import DONE
 from billing.tokens.usage import Count, Part, Provenance, TokenUsage, clamp
 
 _COMPLETED = frozenset({"image_generation.completed", "image_edit.completed"})
 _PARTIAL = ".partial_image"
-_NO_ERROR = (b"", b"null", b"false")
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -73,7 +72,7 @@ class ImagesStreamMeter(StreamMeter):
         if event is None:
             return Edit.KEEP
         kind = event.type or ""
-        if kind == "error" or bytes(event.error) not in _NO_ERROR:
+        if kind == "error" or is_said(event.error):
             self.failed = True
         if kind in _COMPLETED or kind.endswith(_PARTIAL):
             self.spoke(now_us, answer=True)

@@ -3,6 +3,7 @@
 import msgspec
 
 from billing.tokens.assembler import STATUS_ENGINE_ERROR, STATUS_OK, Assembler
+from billing.tokens.salvage import is_said
 
 _ABSENT = msgspec.Raw()
 _NOTHING = (b"", b"null", b"false")
@@ -43,7 +44,7 @@ class ResponsesAssembler(Assembler):
             return
         if event.type in _TERMINAL and bytes(event.response) not in _NOTHING:
             self._body = bytes(event.response)
-        elif bytes(event.error) not in _NOTHING:
+        elif is_said(event.error):
             self._error = msgspec.json.encode({"error": event.error})
         elif event.type == "error":
             self._error = msgspec.json.encode({"error": _flat(event)})

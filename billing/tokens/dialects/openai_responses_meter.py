@@ -18,6 +18,7 @@ from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
 from billing.tokens.payload import Timings, usage_of_timings
 from billing.tokens.reasoning import ReasoningCounter
 from billing.tokens.reasoning_text import ReasoningText
+from billing.tokens.salvage import is_said, members_as_written, without
 from billing.tokens.sse import DONE
 from billing.tokens.tags import Tags
 from billing.tokens.usage import Count, Part, Provenance, TokenUsage, clamp
@@ -27,8 +28,6 @@ _REASONING = "response.reasoning"
 _NOT_GENERATED = "response.shell_call_output"
 """What a command printed comes as deltas, too."""
 _TOOL_CALLS = frozenset({"function_call", "custom_tool_call", "mcp_call"})
-_NO_ERROR = (b"", b"null", b"false")
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class ResponsesStreamMeter(StreamMeter):
@@ -90,10 +89,9 @@ class ResponsesStreamMeter(StreamMeter):
 
     def strip(self, data: bytes) -> bytes:
         """An event's data without the running counts that the client did not ask for; every other byte of a member stays."""
-        try:
-            members = _decode_members(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return data
+        members = members_as_written(data)
+        if members is None:
+            return without(data, {"timings"})
         members.pop("timings", None)
         return msgspec.json.encode(members)
 
@@ -101,7 +99,7 @@ class ResponsesStreamMeter(StreamMeter):
         if event.response is not None:
             self.response_id = self.response_id or event.response.id
             self.response_model = self.response_model or event.response.model
-        if kind == "error" or bytes(event.error) not in _NO_ERROR:
+        if kind == "error" or is_said(event.error):
             self.failed = True
         counter = self._count(event)
         delta = kind.endswith(".delta") and bool(event.delta) and not kind.startswith(_NOT_GENERATED)

@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from billing.tokens.engines import Engine, Merge, Says
+from billing.tokens.engines import Engine, Merge
 from billing.tokens.merging import CHOICES_TRACKED_MAX, Several, filled, later, without_cached
 from billing.tokens.meter import Edit, StreamMeter
 from billing.tokens.operation import Operation
@@ -16,7 +16,7 @@ from billing.tokens.payload import (
     Usage,
     decode_event,
     decode_named_event,
-    holds_error,
+    is_flat_error,
     timings_as_written,
     usage_as_written,
     usage_of,
@@ -24,6 +24,7 @@ from billing.tokens.payload import (
 )
 from billing.tokens.reasoning import ReasoningCounter
 from billing.tokens.reasoning_text import ReasoningText
+from billing.tokens.salvage import is_said, members_as_written, without
 from billing.tokens.sse import DONE
 from billing.tokens.tags import Tags
 from billing.tokens.usage import UNKNOWN, Count, Provenance, TokenUsage, clamp
@@ -45,8 +46,6 @@ _ENVELOPE = frozenset({"id", "object", "created", "model", "choices", "usage", "
 """What an event may hold beside its usage and still say nothing that a client who did not ask for usage could want."""
 _NULL_USAGE = re.compile(rb'"usage"\s*:\s*null').search
 _RAW_TAG = "<think"
-_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_ERROR_OBJECT = msgspec.Raw(b'"error"')
 _NO_CALLS = (b"null", b"[]")
 _KEEP, _STRIP = Edit.KEEP, Edit.STRIP
 """Python 3.11 takes 0.1 µs to find a member by its name."""
@@ -56,7 +55,7 @@ class TextStreamMeter(StreamMeter):
     """Follows a stream of ``chat.completion.chunk`` or ``text_completion`` events."""
 
     __slots__ = (
-        "_choices", "_engine", "_finished", "_has_running", "_has_timings", "_is_alone", "_keeps_usage", "_latest",
+        "_before", "_choices", "_engine", "_finished", "_has_running", "_has_timings", "_is_alone", "_keeps_usage", "_latest",
         "_may_reason", "_operation", "_prompts", "_reasoning", "_reasonings", "_reported", "_reports", "_running", "_several",
         "_tagged", "_text", "_wish",
     )  # fmt: skip
@@ -72,6 +71,8 @@ class TextStreamMeter(StreamMeter):
         self._keeps_usage = wish.usage and (wish.continuous_usage or not engine.continuous_usage)
         """Whether the client sees a usage beside choices."""
         self._reported: Usage | None = None
+        self._before: TokenUsage | None = None
+        """What was reported before that."""
         # The last running counts stay as the engine wrote them: making counts with a provenance of each event's numbers
         # would cost more than decoding it. `_running` holds what they no longer say.
         self._latest: Timings | Usage | None = None
@@ -113,7 +114,7 @@ class TextStreamMeter(StreamMeter):
         usage = usage_as_written(event.usage) if event.usage else None
         if not self._goes_on(event, usage, timings, now_us):
             self._follow(event, usage, timings, now_us)
-            if not event.choices and usage is None and _is_flat_error(data):
+            if not event.choices and usage is None and is_flat_error(data):
                 self.failed = True
         return self._edit(event, usage, timings, data)
 
@@ -155,7 +156,8 @@ class TextStreamMeter(StreamMeter):
             usage = filled(final, counted) if self._reports.whole else later(counted, final)
         elif self._reported is not None:
             # Cumulative counts never go down, not even at the end.
-            usage = filled(later(counted, usage_of(self._reported, Provenance.REPORTED)), counted)
+            reported = later(self._before, usage_of(self._reported, Provenance.REPORTED))
+            usage = filled(later(counted, reported), counted)
             if self._prompts > 1:
                 usage = without_cached(usage)
         else:
@@ -171,7 +173,7 @@ class TextStreamMeter(StreamMeter):
 
     def _follow(self, event: Event, usage: Usage | None, timings: Timings | None, now_us: int) -> None:
         """Take the event's text, reasons to finish and counts, whatever it holds."""
-        if holds_error(event.error):
+        if is_said(event.error):
             self.failed = True
         reasons = answers = False
         for choice in event.choices:
@@ -225,10 +227,16 @@ class TextStreamMeter(StreamMeter):
         if usage is None or usage.empty:
             return counter
         if not event.choices or not self._has_running:
-            self._reported = usage
+            self._report(usage)
             return counter
         self._advance(usage)
         return usage.completion_tokens
+
+    def _report(self, usage: Usage) -> None:
+        """Take what stands for the whole reply; where it is said again, cumulative counts do not go down either."""
+        if self._reported is not None:
+            self._before = later(self._before, usage_of(self._reported, Provenance.REPORTED))
+        self._reported = usage
 
     def _count_several(
         self, several: Several, event: Event, usage: Usage | None, timings: Timings | None, *, reasons: bool
@@ -244,7 +252,7 @@ class TextStreamMeter(StreamMeter):
             elif self._reports is not None:
                 self._reports.add(usage_of(usage, Provenance.REPORTED))
             else:
-                self._reported = usage
+                self._report(usage)
         if index is None:
             return
         if running is not None:
@@ -270,7 +278,7 @@ class TextStreamMeter(StreamMeter):
         if self._operation is not Operation.CHAT and not self._tagged:
             return usage
         seen = self._reasoning.seen
-        if usage.reasoning.value and self._engine.reasoning is not Says.NO:
+        if usage.reasoning.value:
             return usage
         if usage.reasoning.value == 0 and not seen:
             return usage
@@ -328,10 +336,11 @@ class TextStreamMeter(StreamMeter):
 
     def strip(self, data: bytes) -> bytes:
         """An event's data without the members that the client did not ask for; every other member's bytes stay."""
-        members = _members_of(data)
-        if members is None:
-            return data
+        members = members_as_written(data)
         wish = self._wish
+        if members is None:
+            hidden = {"timings": wish.timings, "usage": wish.usage}
+            return without(data, [name for name, is_wanted in hidden.items() if not is_wanted])
         if not wish.timings:
             members.pop("timings", None)
         if not (self._keeps_usage or (wish.usage and members.get("choices") == msgspec.Raw(b"[]"))):
@@ -357,12 +366,6 @@ def _cut(data: bytes, name: bytes, value: msgspec.Raw) -> int:
     return len(tail) if data[-len(tail) :] == tail else 0
 
 
-def _is_flat_error(data: bytes) -> bool:
-    """Whether an event is an error by itself, ``{"object": "error", "message": …}``, as vLLM before 0.10 and TensorRT-LLM."""
-    members = _members_of(data)
-    return members is not None and members.get("object") == _ERROR_OBJECT
-
-
 def _begins_raw(choices: list[Choice]) -> bool:
     """Whether the first text of an answer begins, or may go on to begin, with a reasoning tag."""
     said = ((choice.delta.content if choice.delta is not None else choice.text) or "" for choice in choices)
@@ -373,12 +376,5 @@ def _begins_raw(choices: list[Choice]) -> bool:
 
 def _holds_only_usage(data: bytes) -> bool:
     """Whether an event without choices holds nothing a client could want (Azure's filter results, say)."""
-    members = _members_of(data)
+    members = members_as_written(data)
     return members is not None and members.keys() <= _ENVELOPE
-
-
-def _members_of(data: bytes) -> dict[str, msgspec.Raw] | None:
-    try:
-        return _decode_members(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None

@@ -5,7 +5,8 @@ import msgspec
 from billing.tokens.engines import Engine
 from billing.tokens.merging import filled, without_cached
 from billing.tokens.meter import ReplyMeter
-from billing.tokens.payload import decode, holds_error, usage_of, usage_of_timings
+from billing.tokens.payload import decode, is_flat_error, usage_of, usage_of_timings
+from billing.tokens.salvage import is_said
 from billing.tokens.tags import Tags, split
 from billing.tokens.usage import UNKNOWN, Provenance, TokenUsage, clamp
 
@@ -13,11 +14,12 @@ from billing.tokens.usage import UNKNOWN, Provenance, TokenUsage, clamp
 class TextReplyMeter(ReplyMeter):
     """Reads the counts of one ``chat.completion``, ``text_completion`` or list of embeddings."""
 
-    __slots__ = ("_engine", "_prompts", "_reply", "_tags")
+    __slots__ = ("_body", "_engine", "_prompts", "_reply", "_tags")
 
     def __init__(self, engine: Engine, body: bytes, prompts: int = 1) -> None:
         self._engine = engine
         self._prompts = prompts
+        self._body = body
         self._reply = decode(body)
         self._tags: Tags | None = None
 
@@ -35,7 +37,9 @@ class TextReplyMeter(ReplyMeter):
     def failed(self) -> bool:
         """Whether it holds an error, and neither choices nor usage."""
         reply = self._reply
-        return reply is not None and not reply.choices and reply.usage is None and holds_error(reply.error)
+        if reply is None or reply.choices or reply.usage is not None:
+            return False
+        return is_said(reply.error) or is_flat_error(self._body)
 
     def usage(self) -> TokenUsage:
         """The counts that the reply reports; unknown ones when it reports none."""

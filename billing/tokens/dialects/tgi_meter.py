@@ -14,7 +14,7 @@ from billing.tokens.merging import added
 from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
 from billing.tokens.payload import count
 from billing.tokens.reasoning import ReasoningCounter
-from billing.tokens.salvage import is_array, read, read_each
+from billing.tokens.salvage import is_array, read, read_each, without
 from billing.tokens.tags import Tags, TagSplitter
 from billing.tokens.usage import UNKNOWN, Count, Provenance, TokenUsage, clamp
 
@@ -142,7 +142,11 @@ class TgiStreamMeter(StreamMeter):
     def strip(self, data: bytes) -> bytes:
         """An event's data as it comes when no details were asked for: ``details`` is null there."""
         members = _members_of(data)
-        return data if members is None else msgspec.json.encode(members | {"details": _NULL})
+        return (
+            without(data, {"details"})
+            if members is None
+            else msgspec.json.encode(members | {"details": _NULL})
+        )
 
 
 class TgiReplyMeter(ReplyMeter):

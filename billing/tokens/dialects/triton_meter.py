@@ -12,7 +12,7 @@ import msgspec
 from billing.tokens.members import Members
 from billing.tokens.meter import Edit, ReplyMeter, StreamMeter
 from billing.tokens.payload import count
-from billing.tokens.salvage import read
+from billing.tokens.salvage import members_as_written, read, without
 from billing.tokens.usage import COUNT_MAX, Count, Provenance, TokenUsage
 
 INPUT = "num_input_tokens"
@@ -150,8 +150,7 @@ def _holds(reply: Reply, hidden: frozenset[str]) -> bool:
 
 
 def _without(data: bytes, hidden: frozenset[str]) -> bytes:
-    try:
-        members = _decode_members(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return data
+    members = members_as_written(data)
+    if members is None:
+        return without(data, hidden)
     return msgspec.json.encode({name: value for name, value in members.items() if name not in hidden})

@@ -139,13 +139,20 @@ async def test_an_error_in_the_stream_is_the_engines_and_passes_once() -> None:
 async def test_what_follows_the_end_mark_is_read_so_that_the_connection_can_serve_others() -> None:
     world = await finished(World(FakeReply(*PIECES, b": bye\n\n")), STREAM)
     names = world.journal.names
-    assert (
-        names.index("end")
-        < names.index("expire")
-        < len(names) - 1 - names[::-1].index("read")
-        < names.index("released")
-    )
-    assert world.journal.values("expire") == [GatewaySettings().drain_after_finish_s]
+    last_read = len(names) - 1 - names[::-1].index("read")
+    assert names.index("synced") < names.index("expire") < last_read < names.index("end")
+    assert names.index("end") < names.index("released")
+    assert set(world.journal.values("expire")) == {GatewaySettings().drain_after_finish_s}
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_what_follows_the_end_mark_is_the_clients_however_the_bytes_come(*, apart: bool) -> None:
+    last, tail = PIECES[-1], b": bye\n\n"
+    pieces = [*PIECES, tail] if apart else [*PIECES[:-1], last + tail]
+    world = await finished(World(FakeReply(*pieces)), STREAM)
+    assert world.client.body.endswith(DONE + tail)
+    assert world.client.ended
+    assert world.record.outcome is Outcome.COMPLETE
 
 
 async def test_an_engine_that_breaks_after_the_end_mark_changes_nothing() -> None:

@@ -7,7 +7,7 @@ from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Part, Provenance, To
 
 NOT_AN_OBJECT = {
     "nothing": b"", "null": b"null", "a number": b"5", "a list": b"[1]", "a word": b'"x"', "half an object": b'{"id":',
-    "half a list": b"[1", "the end mark": b"[DONE]", "no JSON": b"hello", "a byte order mark": b"\xef\xbb\xbf{}",
+    "half a list": b"[1", "the end mark": b"[DONE]", "no JSON": b"hello",
     "bytes that are no text": b"\xff\xfe\x00", "text that is no UTF-8": b'"\xff"', "a trailing comma": b'{"id":"a",}',
     "two objects": b'{"id":"a"}{"id":"b"}',
 }  # fmt: skip
@@ -196,3 +196,9 @@ def test_the_counts_of_timings(timings: Timings, expected: tuple[int | None, ...
     assert usage.reasoning == usage.cache_write == UNKNOWN
     known = [part for part in (usage.input, usage.cached_input, usage.output) if part.value is not None]
     assert {part.provenance for part in known} <= {Provenance.RUNNING}
+
+
+def test_a_byte_order_mark_costs_no_counts() -> None:
+    reply = decode(b'\xef\xbb\xbf{"usage":{"prompt_tokens":3,"completion_tokens":4}}')
+    assert reply is not None
+    assert reply.usage == Usage(prompt_tokens=3, completion_tokens=4)

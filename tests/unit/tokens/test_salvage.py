@@ -6,7 +6,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from billing.tokens.salvage import DEPTH_MAX, is_array, read, read_each, shallow
+from billing.tokens.salvage import (
+    DEPTH_MAX,
+    is_array,
+    is_said,
+    members_as_written,
+    read,
+    read_each,
+    shallow,
+    without,
+)
 
 
 class Inner(msgspec.Struct, frozen=True):
@@ -103,3 +112,41 @@ def test_an_array_is_told_by_its_start() -> None:
     assert is_array(b' \n[{"a":1}]')
     assert not is_array(b'{"a":[1]}')
     assert not is_array(b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "rest"),
+    [
+        (b'{"a": 1, "b": {"a": 2}, "c": [1, {"b": 3}]}', {"a"}, b'{ "b": {"a": 2}, "c": [1, {"b": 3}]}'),
+        (b'{"a":1,"b":"x,\\"}{","c":null}', {"b"}, b'{"a":1,"c":null}'),
+        (b'{"a":1,"b":2}', {"a", "b"}, b"{}"),
+        (b'{"a":1}\n', {"b"}, b'{"a":1}\n'),
+        (b'{"\\u0061":1,"b":2}', {"a"}, b'{"b":2}'),
+        (b'[{"a":1}]', {"a"}, b'[{"a":1}]'),
+        (b"{}", {"a"}, b"{}"),
+        (b'{"a":1', {"a"}, b'{"a":1'),
+        (b"hello", {"a"}, b"hello"),
+        (b'{"a":"\\ud83d","b":"\xff"}', {"b"}, b'{"a":"\\ud83d"}'),
+    ],
+)
+def test_members_are_left_out_of_what_no_reader_takes(data: bytes, names: set[str], rest: bytes) -> None:
+    assert without(data, names) == rest
+
+
+@pytest.mark.parametrize("nothing", [b"", b"null", b"false", b'""', b"{}", b"{ }", b"[]", b"0"])
+def test_a_member_that_says_nothing(nothing: bytes) -> None:
+    assert not is_said(msgspec.Raw(nothing))
+
+
+@pytest.mark.parametrize("something", [b"1", b"true", b'"no"', b'{"a":1}', b'{"message":"no"}'])
+def test_a_member_that_says_something(something: bytes) -> None:
+    assert is_said(msgspec.Raw(something))
+
+
+def test_members_stand_as_they_are_written() -> None:
+    assert members_as_written(b'{"a": 1 ,"b":[ 2]}') == {"a": msgspec.Raw(b"1"), "b": msgspec.Raw(b"[ 2]")}
+    assert members_as_written(b"[1]") is members_as_written(b"{") is None
+
+
+def test_however_much_space_comes_first_an_array_is_one() -> None:
+    assert is_array(b" \n" * 500 + b"[1]")

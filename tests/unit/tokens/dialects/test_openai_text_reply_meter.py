@@ -64,6 +64,7 @@ def test_a_reported_zero_beside_reasoning_text_is_doubtful_and_not_recorded_as_r
 def test_only_a_reply_with_an_error_and_nothing_else_has_failed() -> None:
     assert TextReplyMeter(VLLM, b'{"error":{"message":"no"}}').failed
     assert TextReplyMeter(VLLM, b'{"error":"no"}').failed
+    assert TextReplyMeter(VLLM, b'{"object":"error","message":"no","code":400}').failed
     for members in (
         {"error": None},
         {"error": "no", "usage": used(1, 1)},
@@ -73,3 +74,4 @@ def test_only_a_reply_with_an_error_and_nothing_else_has_failed() -> None:
         assert not TextReplyMeter(VLLM, whole(**members)).failed
     assert not TextReplyMeter(VLLM, b"null").failed
     assert not TextReplyMeter(VLLM, b'{"error":false}').failed
+    assert not TextReplyMeter(VLLM, b'{"object":"list","error":{}}').failed
