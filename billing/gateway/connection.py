@@ -221,6 +221,7 @@ class Connection(asyncio.Protocol):
             # As `_gather`: a call less for each chunk.
             piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
+            self._overhead_bytes = 0
             reply.deliver(piece)
             if fault is None:
                 return

@@ -88,6 +88,8 @@ class AsgiClient:
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the body and end the reply."""
         await self._write(data, more=False)
+        if self._connection is not None and not self.gone:
+            self._connection.expect_reading(self._stall_timeout_s)
 
     def pass_on(self, data: bytes) -> bool:
         """Send a piece, where that needs no waiting: under our own protocol, once the head has left.

@@ -76,9 +76,10 @@ class JoinedWrites:
         self._transport.close()
 
     def _write(self, data: bytes) -> None:
-        """Write behind the chunks that were passed on before."""
+        """Write behind the chunks that were passed on before; nothing to a client that is gone."""
         self._batch.flush()
-        self._transport.write(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -104,6 +105,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _bare_bytes = 0
     _has_advanced = False
     _head_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A client has connected; it must send a head in time."""
@@ -143,6 +145,8 @@ class LimitedProtocol(HttpToolsProtocol):
             running.message_event.set()
         super().connection_lost(exc)
         self._disarm()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
         self.gone = True
         if self.on_gone is not None:
             self.on_gone()
@@ -150,7 +154,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes from the client. Heads and trailers that go on for too long, in bytes or seconds, end the connection."""
         self._has_advanced = False
-        if (self._in_head or self.cycle is None or self.cycle.response_complete) and _UPGRADE.search(data):
+        if (self._in_head or self.is_whole or self.cycle is None) and _UPGRADE.search(data):
             data = _without_upgrade(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -185,14 +189,38 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _end_waiting(self) -> None:
         self._head_timer = None
-        if self._in_head or self.cycle is None or self.cycle.response_complete:
+        if self.running is not None and not self.running.response_complete:
+            # The rest of a pipelined head waits in the kernel behind what is being answered.
+            self._arm()
+        elif self._in_head or self.cycle is None or self.cycle.response_complete:
             self.transport.close()
+
+    def expect_reading(self, timeout_s: float) -> None:
+        """Hang up on a client that takes nothing of what it was sent last for so long: closing waits for it for ever."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting and self._stall_timer is None:
+            self._stall_timer = self.loop.call_later(
+                timeout_s, self._end_stalled, timeout_s, waiting, self.running
+            )
+
+    def _end_stalled(self, timeout_s: float, before: int, reply: Any) -> None:
+        self._stall_timer = None
+        # What is written of a later reply has its own limit (``AsgiClient``).
+        if self.running is reply and self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:
+            self.expect_reading(timeout_s)
 
     def send_400_response(self, msg: str) -> None:
         """Bytes that are not HTTP, answered as OpenAI's clients expect an error."""
         self._refuse(InvalidInput(msg))
 
     def _refuse(self, fault: BillingError) -> None:
+        self.batch.flush()
+        if self.running is not None and not self.running.response_complete:
+            # A reply has begun: nothing else may stand inside it.
+            self.transport.close()
+            return
         answer = problem(fault)
         head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (answer.status, _REASONS[answer.status], len(answer.body)) + answer.body)

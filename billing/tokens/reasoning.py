@@ -4,7 +4,7 @@ Reasoning = the counter at the last reasoning delta − the counter of the last 
 there on llama.cpp over 60 answers: exact in 27, one too few in 33, never more. On the golden model 21 − 1 = 20.
 """
 
-from billing.tokens.usage import UNKNOWN, Count, Provenance
+from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Provenance
 
 METHOD = "output counter over the reasoning deltas"
 
@@ -27,7 +27,7 @@ class ReasoningCounter:
         """One event: the cumulative output counter it carries (None: it carries none) and whether it reasons."""
         if reasoning and self._before is None:
             self._before = self.counter
-        if counter is not None and counter > self.counter:
+        if counter is not None and COUNT_MAX >= counter > self.counter:
             self.counter = counter
         if reasoning:
             self._last = self.counter

@@ -64,18 +64,19 @@ def salvaged(shape: type[Shape], value: object) -> Shape:
 def loads(data: bytes) -> Any:
     """What a JSON text holds, read as leniently as can be; None when it is no JSON.
 
-    The library's reader takes what a strict one refuses: half a surrogate, bytes that are no UTF-8. A whole number with
+    The library's reader takes what a strict one refuses: half a surrogate, bytes that are no UTF-8, a bare line
+    end in a string. A whole number with
     more than ``DIGITS_MAX`` digits is None, and what is nested too deep for the reader is emptied (:func:`shallow`).
     """
     text = data.decode(errors="replace").removeprefix(_BYTE_ORDER_MARK)
     try:
-        return json.loads(text, parse_int=_whole)
+        return json.loads(text, parse_int=_whole, strict=False)
     except RecursionError:
         text = shallow(data).decode(errors="replace")
     except ValueError:
         return None
     try:
-        return json.loads(text, parse_int=_whole)
+        return json.loads(text, parse_int=_whole, strict=False)
     except (ValueError, RecursionError):
         return None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import uvicorn
 
+from billing.gateway.mount import AsgiClient
 from billing.gateway.protocol import (
     CONNECTION,
     JOINED_BYTES_MAX,
@@ -197,3 +198,52 @@ async def test_what_was_passed_on_before_is_written_before() -> None:
     batch.add(written, b"another", soon)
     writes.close()
     assert written.writes == [b"chunk", b"end", b"another", b"(closed)"]
+
+
+class Slow(App):
+    """Streams for longer than a head may take."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        client = AsgiClient(receive, send, 5.0)
+        await receive()
+        client.watch(scope["extensions"][CONNECTION])
+        await client.head(200, [(b"content-type", b"text/event-stream")])
+        for number in range(8):
+            if not client.pass_on(b"event %d\n" % number):
+                await client.chunk(b"event %d\n" % number)
+            await asyncio.sleep(HEAD_TIMEOUT_S / 4)
+        await client.end(b"the end\n")
+        client.unwatch()
+
+
+async def test_a_pipelined_head_that_waits_behind_a_stream_does_not_end_it() -> None:
+    whole = b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+    last = whole.replace(b"host: x\r\n", b"host: x\r\nconnection: close\r\n")
+    async with serving(Slow()) as (_, port):
+        said = await exchange(port, whole, whole + last[:20], last[20:], pause_s=0.02)
+    assert said.count(b"the end") == 3
+
+
+async def test_nothing_stands_inside_a_reply_that_has_begun() -> None:
+    whole = b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+    async with serving(Slow()) as (_, port):
+        said = await exchange(port, whole, b"\x00garbage\r\n\r\n", pause_s=0.05)
+    assert b"event 0" in said
+    assert said.count(b"HTTP/1.1") == 1
+
+
+class Hasty(App):
+    """Answers before the body has come, as a refusal does."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body", "body": b"no"})
+
+
+async def test_an_upgrade_in_the_body_of_a_refused_request_is_no_head() -> None:
+    body = b"a\r\nupgrade: h2c\r\n\r\n"
+    head = b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    last = b"POST /v1/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    async with serving(Hasty()) as (_, port):
+        said = await exchange(port, head, body, last, pause_s=0.05)
+    assert said.count(b"HTTP/1.1 401") == 2

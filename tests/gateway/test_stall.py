@@ -1,6 +1,7 @@
 """A client that takes nothing is hung up on in time, also while the head of a pipelined reply waits behind another's body."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -50,6 +51,36 @@ async def test_a_client_that_reads_nothing_is_hung_up_on(requests: int) -> None:
     assert len(replies.ends) == requests
     assert all(seconds < STALL_S * 4 for _, seconds in replies.ends)
     assert [gone for gone, _ in replies.ends] == [False, True][:requests]
+
+
+async def test_a_reply_that_nobody_takes_is_not_kept_for_ever() -> None:
+    async with serving(Replies()) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.transport.pause_reading()
+        writer.write(REQUEST)
+        await asyncio.sleep(STALL_S * 4)
+        writer.transport.resume_reading()
+        read = 0
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(5):
+                while piece := await reader.read(1 << 20):
+                    read += len(piece)
+        writer.close()
+    assert read < len(BODY)
+
+
+async def test_a_client_that_reads_slowly_gets_it_all() -> None:
+    async with serving(Replies()) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        read = 0
+        async with asyncio.timeout(20):
+            while read < len(BODY):
+                read += len(await reader.read(1 << 18))
+                await asyncio.sleep(STALL_S / 10)
+        writer.close()
+    assert read == len(BODY)
 
 
 class Passes(App):

@@ -344,3 +344,18 @@ def test_a_recording_becomes_a_chunk_for_each_event_or_for_so_many_bytes() -> No
     (by_bytes,) = replay(RECORDED, chunk_bytes=10)
     assert isinstance(by_bytes, Send)
     assert by_bytes.data.count(b"\r\na\r\n") == 4
+
+
+@both_loops
+async def test_framing_that_comes_apart_from_the_text_never_adds_up_to_a_reply_without_a_body() -> None:
+    pieces = 400
+    stream = chunked_head() + b"".join([chunk(b"x")] * pieces) + b"0\r\n\r\n"
+    first, splits = len(chunked_head()), []
+    for number in range(pieces):
+        start = first + number * len(chunk(b"x"))
+        splits += [start, start + 3, start + 4]
+    async with (
+        ScriptedEngine(in_turn([Send(stream, splits)])) as engine,
+        pool_with(head_bytes_max=len(chunked_head()) + 500) as pool,
+    ):
+        assert await ask(pool, engine.origin) == b"x" * pieces

@@ -27,7 +27,7 @@ from billing.tokens.reasoning_text import ReasoningText
 from billing.tokens.salvage import is_said, members_as_written, without
 from billing.tokens.sse import DONE
 from billing.tokens.tags import Tags
-from billing.tokens.usage import UNKNOWN, Count, Provenance, TokenUsage, clamp
+from billing.tokens.usage import COUNT_MAX, UNKNOWN, Count, Provenance, TokenUsage, clamp
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -139,7 +139,7 @@ class TextStreamMeter(StreamMeter):
         else:
             return False
         reasoning = self._reasoning
-        if counter is not None and counter > reasoning.counter:
+        if counter is not None and COUNT_MAX >= counter > reasoning.counter:
             reasoning.counter = counter
         self.events_spoken += 1
         if now_us - last_us > self.gap_max_us:  # noqa: PLR1730 - a call would cost more
@@ -168,7 +168,8 @@ class TextStreamMeter(StreamMeter):
         """An event of a stream that has not told its id yet."""
         event = decode_named_event(data)
         if event is not None:
-            self.response_id, self.response_model = event.id, event.model
+            # Azure's first event has empty ones.
+            self.response_id, self.response_model = event.id or None, event.model or None
         return event
 
     def _follow(self, event: Event, usage: Usage | None, timings: Timings | None, now_us: int) -> None:
@@ -360,10 +361,11 @@ def _cut(data: bytes, name: bytes, value: msgspec.Raw) -> int:
     """How many bytes to take from the end of an object to leave a member out, its ``}`` included; 0 where it is not the last.
 
     After ``name``, which no string can hold, follow the whole value and the end of the text: so it is a member of the
-    outermost object.
+    outermost object. One that is said twice is not cut.
     """
     tail = name + value + b"}"
-    return len(tail) if data[-len(tail) :] == tail else 0
+    start = len(data) - len(tail)
+    return len(tail) if data[start:] == tail and data.find(name[1:-1], 0, start) < 0 else 0
 
 
 def _begins_raw(choices: list[Choice]) -> bool:

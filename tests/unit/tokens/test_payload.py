@@ -202,3 +202,9 @@ def test_a_byte_order_mark_costs_no_counts() -> None:
     reply = decode(b'\xef\xbb\xbf{"usage":{"prompt_tokens":3,"completion_tokens":4}}')
     assert reply is not None
     assert reply.usage == Usage(prompt_tokens=3, completion_tokens=4)
+
+
+def test_a_bare_line_end_in_a_text_costs_no_counts() -> None:
+    reply = decode(b'{"choices":[{"text":"a\nb"}],"usage":{"prompt_tokens":3,"completion_tokens":4}}')
+    assert reply is not None
+    assert reply.usage == Usage(prompt_tokens=3, completion_tokens=4)
