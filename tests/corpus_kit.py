@@ -19,6 +19,7 @@ from billing.tokens.dialects.sglang import SglangReplyMeter, SglangStreamMeter
 from billing.tokens.engines import (
     GENERIC,
     LLAMA_CPP,
+    NIM,
     NIM_1,
     OLLAMA,
     OPENAI,
@@ -37,6 +38,7 @@ CORPUS = Path(__file__).parents[1] / "../shared/corpus"
 ENGINES = {
     "llama.cpp": LLAMA_CPP,
     "vllm": VLLM,
+    "nim 2": NIM,
     "nim": NIM_1,
     "sglang": SGLANG,
     "tgi": TGI,
