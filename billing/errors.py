@@ -104,7 +104,7 @@ class Exhausted(BillingError):
 class LimitReached(Exhausted):
     """A rate limit of the caller's: which one, and when to come back.
 
-    ``meter`` is what it counts (``requests``, ``tokens``, ``concurrency``), ``retry_after_us`` how long it takes until
+    ``meter`` is what it counts (``limits.limit.Meter``), ``retry_after_us`` how long it takes until
     the same request fits, ``headers`` what the reply says of the caller's limits.
     """
 

@@ -33,7 +33,7 @@ _TYPES = {
 }
 _SERVER_STATUS_MIN = 500
 _DO_NOT_RETRY = (b"x-should-retry", b"false")
-_LIMIT = re.compile(rb"x-ratelimit-(limit|remaining|reset)-(requests|tokens)")
+_LIMIT = re.compile(rb"x-ratelimit-(limit|remaining|reset)-(requests|tokens|input-tokens|output-tokens)")
 _DURATION = re.compile(
     r"(?:(?P<hours>\d{1,15})h)?(?:(?P<minutes>\d{1,15})m)?(?:(?P<seconds>\d{1,15})(?:\.(?P<part>\d{1,3}))?s)?"
 )

@@ -64,7 +64,9 @@ def problem(fault: BillingError) -> Problem:
     envelope = {
         "error": {
             "message": _SENTENCES.get(fault.kind) or str(fault),
-            "type": "tokens" if isinstance(fault, LimitReached) and fault.meter == "tokens" else shape.type,
+            "type": "tokens"
+            if isinstance(fault, LimitReached) and fault.meter.endswith("tokens")
+            else shape.type,
             "param": param,
             "code": code,
         }

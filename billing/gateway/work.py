@@ -73,16 +73,16 @@ class Work(msgspec.Struct, frozen=True):
     def need(self, expectation: Expectation) -> Need:
         """What the request may use, for its limits, as far as experience tells and at worst."""
         call = self.call
-        prompt_bytes = call.prompt_bytes()
+        prompt_bytes, answers = call.prompt_bytes(), call.answers()
         expected = expectation.output(self.caller.tenant_id, self.model, call.output_max)
         return Need(
-            input=expectation.input(self.model, prompt_bytes),
-            output=min(call.output_bound(expected), call.answers() * expected),
-            input_most=max(1, prompt_bytes),
-            output_most=call.output_most(),
-            end_user=call.end_user or "",
-            answers=call.answers(),
-            output_member=call.output_member,
+            expectation.input(self.model, prompt_bytes),
+            min(call.output_bound(expected), answers * expected),
+            prompt_bytes or 1,
+            call.output_most(),
+            call.end_user or "",
+            answers,
+            call.output_member,
         )
 
     @property

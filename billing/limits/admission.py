@@ -10,10 +10,10 @@ from uuid import UUID
 
 from billing.clock import MICROSECONDS_PER_SECOND, Clock
 from billing.errors import LimitReached, LimitsUnavailable, Unavailable
-from billing.limits.bucket import Ask, Verdict, announced, ask_of, asks_of, counting
+from billing.limits.bucket import Ask, Verdict, announced, ask_of, asked_again, asks_of, counting
 from billing.limits.delivery import Delivery
 from billing.limits.fallback import Fallback
-from billing.limits.headers import Headers, duration, headers
+from billing.limits.headers import Headers, Telling, duration, headers, telling_of
 from billing.limits.leases import Leases
 from billing.limits.limit import Limit, OnFailure
 from billing.limits.need import Need
@@ -21,7 +21,7 @@ from billing.limits.outbox import Kind, Post
 from billing.limits.permit import Permit, Place
 from billing.limits.ports import NotExecuted, Store
 from billing.limits.twin import Decision, State
-from billing.limits.used import NOTHING, Side, Used
+from billing.limits.used import NOTHING, Used
 from billing.limits.worst_case import never_fitting, refusal
 from billing.settings import LimitsSettings
 
@@ -65,7 +65,7 @@ class Admission:
         self._live = self._leases.live
         self._delivery = Delivery(store, settings.queue_max)
         self._fallback = Fallback(settings.replicas_max)
-        self._asked: dict[UUID, tuple[Limit, Ask]] = {}
+        self._asked: dict[int, tuple[Limit, Ask, Telling | None]] = {}
         self._is_store_known = False
         self._epoch_us: int | None = None
         self._is_loss_counted = False
@@ -123,7 +123,8 @@ class Admission:
         if not self._store.connected:
             return self._decide_alone(request_id, limits, need, Place.WORKER)
         try:
-            decision = await self._ask(request_id, limits, need)
+            asks, tellings = self._asks(limits, need)
+            decision = await self._ask(request_id, limits[0].tenant_id, asks)
         except NotExecuted:
             # It holds nothing of the request: there is nothing to release.
             self.counts["store", "refused"] += 1
@@ -136,7 +137,7 @@ class Admission:
             self._release(limits[0].tenant_id, request_id)
             raise
         self._count_shadows(limits, decision.verdicts)
-        told = headers(limits, decision.verdicts)
+        told = headers(tellings, decision.verdicts)
         if decision.state is State.REFUSED:
             raise self._refusal(limits, decision.verdicts, told)
         kept = tuple(counting(limits, decision.verdicts))
@@ -200,13 +201,12 @@ class Admission:
 
     # Asking the store.
 
-    async def _ask(self, request_id: UUID, limits: Sequence[Limit], need: Need) -> Decision:
+    async def _ask(self, request_id: UUID, tenant_id: UUID, asks: Sequence[Ask]) -> Decision:
         before_us = self._clock()
-        tenant_id = limits[0].tenant_id
         decision = await self._store.admit(
             tenant_id,
             request_id,
-            self._asks(limits, need),
+            asks,
             lease_us=self._lease_us,
             ends_max=ENDS_MAX,
             grace_us=RETURN_GRACE_US,
@@ -230,19 +230,23 @@ class Admission:
             self._is_loss_counted = True
             self._announce(lost)
 
-    def _asks(self, limits: Sequence[Limit], need: Need) -> list[Ask]:
-        """What is asked of each limit; but for tokens and of end users it is the same each time, and remembered."""
-        asks = []
+    def _asks(self, limits: Sequence[Limit], need: Need) -> tuple[list[Ask], list[Telling | None]]:
+        """What is asked and told of each limit; but for what is held it is the same each time, and remembered."""
+        asks, tellings = [], []
         for limit in limits:
-            known = self._asked.get(limit.id)
-            if known is None or known[0] is not limit:
-                known = (limit, ask_of(limit, need))
-                if known[1].side is Side.NEITHER and not limit.per_end_user:
-                    if len(self._asked) >= LIMITS_MAX:
-                        self._asked.clear()
-                    self._asked[limit.id] = known
-            asks.append(known[1])
-        return asks
+            known = self._asked.get(limit.id.int)
+            if known is not None and known[0] is limit:
+                # An end user has a bucket of his own.
+                asks.append(ask_of(limit, need) if limit.per_end_user else asked_again(known[1], need))
+                tellings.append(known[2])
+                continue
+            ask, telling = ask_of(limit, need), telling_of(limit)
+            if len(self._asked) >= LIMITS_MAX:
+                self._asked.clear()
+            self._asked[limit.id.int] = (limit, ask, telling)
+            asks.append(ask)
+            tellings.append(telling)
+        return asks, tellings
 
     def _compare_clocks(self, before_us: int, store_us: int) -> None:
         after_us = self._clock()

@@ -29,6 +29,11 @@ SLOT_WAIT_US = MICROSECONDS_PER_SECOND
 """The wait told when all slots are taken: nobody knows when a running request ends."""
 
 _SIDES = {Meter.TOKENS: Side.BOTH, Meter.INPUT_TOKENS: Side.INPUT, Meter.OUTPUT_TOKENS: Side.OUTPUT}
+_INPUT, _OUTPUT, _NEITHER = (
+    Side.INPUT,
+    Side.OUTPUT,
+    Side.NEITHER,
+)  # members are looked up slowly, on the hot path
 _NAME_BYTES = 16
 
 
@@ -87,9 +92,9 @@ def ask_of(limit: Limit, need: Need, replicas: int = 1) -> Ask:
     elif replicas > 1:
         burst = float(math.floor(burst))
     take, hold = 0.0, 1.0
-    side = _SIDES.get(limit.meter, Side.NEITHER)
-    if side is not Side.NEITHER:
-        hold = min(max(1, tokens_of(limit, need)), burst)
+    side = side_of(limit)
+    if side is not _NEITHER:
+        hold = _held(side, need, burst, is_strict=limit.is_strict)
     elif limit.meter is Meter.REQUESTS:
         take, hold = 1.0, 0.0
     is_shadow = limit.enforce is Enforce.SHADOW
@@ -97,16 +102,35 @@ def ask_of(limit: Limit, need: Need, replicas: int = 1) -> Ask:
     return Ask(name, amount, window_us, burst, limit.created_us, take, hold, is_shadow, side, limit.is_strict)
 
 
-def tokens_of(limit: Limit, need: Need) -> float:
-    """The tokens that a limit reserves for a request, infinite where a strict one cannot know."""
-    most = limit.is_strict
-    if limit.meter is Meter.INPUT_TOKENS:
-        return need.input_most if most else need.input
-    if limit.meter is Meter.OUTPUT_TOKENS:
-        known = need.output_most if most else need.output
-    else:
-        known = need.total_most if most else need.total
+def asked_again(ask: Ask, need: Need) -> Ask:
+    """The same ask for another request of the same end user."""
+    side = ask.side
+    if side is _NEITHER:
+        return ask
+    return Ask(
+        ask.bucket, ask.amount, ask.window_us, ask.burst, ask.created_us, ask.take,
+        _held(side, need, ask.burst, is_strict=ask.is_strict), ask.is_shadow, side, ask.is_strict,
+    )  # fmt: skip
+
+
+def _held(side: Side, need: Need, burst: float, *, is_strict: bool) -> float:
+    tokens = tokens_of(side, need, is_strict=is_strict)
+    return burst if tokens > burst else max(1, tokens)
+
+
+def tokens_of(side: Side, need: Need, *, is_strict: bool) -> float:
+    """The tokens that a limit of a side reserves for a request, infinite where a strict one cannot know."""
+    if side is _INPUT:
+        return need.input_most if is_strict else need.input
+    if not is_strict:
+        return need.output if side is _OUTPUT else need.input + need.output
+    known = need.output_most if side is _OUTPUT else need.total_most
     return math.inf if known is None else known
+
+
+def side_of(limit: Limit) -> Side:
+    """Which tokens a limit counts."""
+    return _SIDES.get(limit.meter, _NEITHER)
 
 
 def _name_of(limit: Limit, end_user: str) -> str:

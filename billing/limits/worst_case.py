@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from billing.errors import InvalidInput
-from billing.limits.bucket import tokens_of
+from billing.limits.bucket import side_of, tokens_of
 from billing.limits.limit import Limit, Meter
 from billing.limits.need import Need
 
@@ -15,7 +15,7 @@ def never_fitting(limits: Sequence[Limit], need: Need) -> Limit | None:
             limit.is_strict
             and limit.is_enforced
             and limit.meter is not Meter.REQUESTS
-            and tokens_of(limit, need) > limit.amount
+            and tokens_of(side_of(limit), need, is_strict=True) > limit.amount
         ):
             return limit
     return None

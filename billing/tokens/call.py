@@ -50,6 +50,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, metaclass=CallMeta):
     choices: int = 1
     prompts: int = 1
     """Prompts in the request (``choices`` answers are made for each)."""
+    made: int = 0
+    """Answers that an engine makes for each prompt where it does not show them all (``best_of``); 0: as many as choices."""
     output_max: int | None = None
     """The most output tokens of one choice that the client named."""
     end_user: str | None = None
@@ -96,7 +98,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, metaclass=CallMeta):
 
     def answers(self) -> int:
         """How many answers the call asks for."""
-        return self.choices * self.prompts
+        return (self.made or self.choices) * self.prompts
 
     def output_most(self) -> int | None:
         """The output tokens that the call cannot go beyond; None where it sets its answer no limit."""

@@ -119,10 +119,6 @@ class TextCall(Call, frozen=True, kw_only=True):
         # Asked for none, llama.cpp makes one (measured on 0c1e57098).
         return max(1, each) * self.answers()
 
-    def answers(self) -> int:
-        """How many answers the call asks for, counting those that an engine makes and does not show (``best_of``)."""
-        return max(self.choices, output_max(self.members, *_NAMES_OF_N) or 1) * self.prompts
-
     def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:
         """The body to send: as it came where nothing must change, else with the model's name and the counts asked for."""
         changes: dict[str, Any] = {} if backend_model == self.model else {"model": backend_model}
@@ -172,6 +168,7 @@ def parse(asked: Asked) -> TextCall:
         model=model,
         stream=stream,
         choices=1 if choices is None else choices,
+        made=max(choices or 1, output_max(members, *_NAMES_OF_N) or 1),
         prompts=_prompts(asked.operation, members),
         output_max=output_max(members, *_OUTPUT_MAX_NAMES),
         end_user=end_user_of(text_of(members, "user")),

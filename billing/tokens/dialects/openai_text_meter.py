@@ -361,11 +361,10 @@ def _cut(data: bytes, name: bytes, value: msgspec.Raw) -> int:
     """How many bytes to take from the end of an object to leave a member out, its ``}`` included; 0 where it is not the last.
 
     After ``name``, which no string can hold, follow the whole value and the end of the text: so it is a member of the
-    outermost object. One that is said twice is not cut.
+    outermost object.
     """
     tail = name + value + b"}"
-    start = len(data) - len(tail)
-    return len(tail) if data[start:] == tail and data.find(name[1:-1], 0, start) < 0 else 0
+    return len(tail) if data[-len(tail) :] == tail else 0
 
 
 def _begins_raw(choices: list[Choice]) -> bool:

@@ -142,3 +142,13 @@ def test_a_reset_is_never_too_early_and_less_than_two_seconds_late(wait_us: int,
     ((_, told),) = rate_headers([(b"x-ratelimit-reset-tokens", duration(wait_us))], now_us)
     reset_us = from_datetime(to_datetime(0).fromisoformat(told.decode()))
     assert 0 <= reset_us - (now_us + wait_us) < 2 * SECOND_US
+
+
+def test_each_side_of_tokens_is_told_in_anthropics_words() -> None:
+    told = rate_headers(
+        [(b"x-ratelimit-remaining-output-tokens", b"5"), (b"ratelimit", b'"requests";r=1;t=1')], 0
+    )
+    assert told == [
+        (b"anthropic-ratelimit-output-tokens-remaining", b"5"),
+        (b"ratelimit", b'"requests";r=1;t=1'),
+    ]

@@ -37,7 +37,7 @@ async def test_the_refusal_names_the_limit_that_takes_longest(admission: Admissi
     refusal = await answer(admission, limits, 60)
     assert isinstance(refusal, LimitReached)
     assert str(refusal) == "Rate limit reached: 60 tokens a minute of this key. Please try again in 30s."
-    assert (refusal.meter, refusal.retry_after_us, len(refusal.headers)) == ("tokens", 30_000_000, 6)
+    assert (refusal.meter, refusal.retry_after_us, len(refusal.headers)) == ("tokens", 30_000_000, 8)
     assert admission.counts == {("admitted",): 1, ("refused", "key", "tokens"): 1}
 
 

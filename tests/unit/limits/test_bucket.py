@@ -11,6 +11,7 @@ from billing.limits.bucket import (
     Bucket,
     Verdict,
     ask_of,
+    asked_again,
     asks_of,
     changed,
     charged,
@@ -74,9 +75,17 @@ def test_a_limit_of_a_side_reserves_that_side_and_a_strict_one_its_worst_case() 
 
 def test_a_strict_limit_knows_no_worst_case_of_an_answer_of_any_length() -> None:
     boundless = Need(10, 20, 40, None)
-    assert tokens_of(limit(TENANT, Meter.OUTPUT_TOKENS, 1_000, is_strict=True), boundless) == math.inf
-    assert tokens_of(limit(TENANT, Meter.INPUT_TOKENS, 1_000, is_strict=True), boundless) == 40
-    assert tokens_of(limit(TENANT, Meter.OUTPUT_TOKENS, 1_000), boundless) == 20
+    assert tokens_of(Side.OUTPUT, boundless, is_strict=True) == math.inf
+    assert tokens_of(Side.INPUT, boundless, is_strict=True) == 40
+    assert tokens_of(Side.OUTPUT, boundless, is_strict=False) == 20
+
+
+def test_what_is_asked_again_differs_in_what_is_held() -> None:
+    first, second = Need(10, 20, 40, 80), Need(1, 2, 3, None)
+    for meter in Meter:
+        for is_strict in (False, True):
+            of = limit(TENANT, meter, 50, is_strict=is_strict)
+            assert asked_again(ask_of(of, first), second) == ask_of(of, second)
 
 
 def test_each_end_user_has_a_bucket_that_does_not_say_who_it_is() -> None:

@@ -5,11 +5,16 @@ from uuid import UUID
 import pytest
 
 from billing.limits.bucket import Verdict
-from billing.limits.headers import duration, headers
-from billing.limits.limit import Enforce, Meter
+from billing.limits.headers import Headers, duration, telling_of
+from billing.limits.headers import headers as told_of
+from billing.limits.limit import Enforce, Limit, Meter
 from tests.limits_kit import limit
 
 TENANT = UUID(int=1)
+
+
+def headers(limits: list[Limit], verdicts: list[Verdict]) -> Headers:
+    return told_of([telling_of(each) for each in limits], verdicts)
 
 
 def left(remaining: int, reset_us: int = 1_200_000) -> Verdict:
@@ -28,7 +33,19 @@ def test_requests_and_tokens_are_told_and_slots_and_shadows_are_not() -> None:
         (b"x-ratelimit-limit-tokens", b"1000"),
         (b"x-ratelimit-remaining-tokens", b"900"),
         (b"x-ratelimit-reset-tokens", b"6s"),
+        (b"ratelimit-policy", b'"requests";q=50;w=60, "tokens";q=1000;w=60'),
+        (b"ratelimit", b'"requests";r=49;t=2, "tokens";r=900;t=6'),
     ]
+
+
+def test_each_side_of_tokens_is_told_under_its_own_name() -> None:
+    limits = [limit(TENANT, meter, 9, window_s=3_600) for meter in (Meter.OUTPUT_TOKENS, Meter.INPUT_TOKENS)]
+    told = dict(headers(limits, [left(1), left(2)]))
+    assert (told[b"x-ratelimit-remaining-output-tokens"], told[b"x-ratelimit-remaining-input-tokens"]) == (
+        b"1",
+        b"2",
+    )
+    assert told[b"ratelimit-policy"] == b'"input-tokens";q=9;w=3600, "output-tokens";q=9;w=3600'
 
 
 def test_the_tightest_is_the_one_with_the_smallest_share_left() -> None:
@@ -45,12 +62,12 @@ def test_no_more_than_the_limit_remains_whatever_a_burst_holds(
     remaining: int, reset_us: int, told: tuple[bytes, ...]
 ) -> None:
     lines = headers([limit(TENANT, burst=150)], [left(remaining, reset_us)])
-    assert tuple(value for _, value in lines) == told
+    assert tuple(value for _, value in lines[:3]) == told
 
 
 def test_a_burst_below_the_amount_is_told_as_it_is() -> None:
     lines = headers([limit(TENANT, burst=5)], [left(3, 2_400_000)])
-    assert [value for _, value in lines] == [b"50", b"3", b"2.4s"]
+    assert [value for _, value in lines[:3]] == [b"50", b"3", b"2.4s"]
 
 
 def test_no_limits_tell_nothing() -> None:

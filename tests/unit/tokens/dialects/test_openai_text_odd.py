@@ -63,14 +63,6 @@ def test_what_no_reader_takes_is_hidden_all_the_same(odd: bytes) -> None:
     assert meter.usage().output.value == 1
 
 
-def test_a_member_that_is_said_twice_is_hidden_twice() -> None:
-    used_up = b'"usage":{"prompt_tokens":3,"completion_tokens":1}'
-    data = b'{"id":"a",%b,"choices":[{"index":0,"delta":{"content":"a"}}],%b}' % (used_up, used_up)
-    meter = call().stream_meter(VLLM)
-    assert (meter.see(data, 1), meter.cut) == (Edit.STRIP, 0)
-    assert b"usage" not in meter.strip(data)
-
-
 def test_an_absurd_counter_says_nothing_of_reasoning() -> None:
     steps = [(1, thinks("a")), (2, thinks("b")), (2**60, says("c")), (4, thinks("d")), (8, says("e"))]
     meter = metered(VLLM, call(), *(event(said, usage=used(5, count)) for count, said in steps))
