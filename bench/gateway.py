@@ -83,7 +83,7 @@ async def _register(database_url: str, engine_port: int) -> tuple[str, str]:
         await tenants.create_tenant("bench")
         created = await tenants.create_key("bench", "load")
         limits = LimitService(database, now_us, new_id)
-        for meter in Meter:
+        for meter in (Meter.REQUESTS, Meter.TOKENS, Meter.CONCURRENCY):
             await limits.set("bench", meter, LIMIT_AMOUNT, key=created.key.prefix)
         await limits.set("bench", Meter.REQUESTS, LIMIT_AMOUNT)
         await tenants.create_tenant("unlimited")

@@ -31,6 +31,7 @@ from billing.tokens.usage import NOTHING_USED, Outcome, TokenUsage
 JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
 STATUS_CLIENT_CLOSED = 499
 STATUS_REFUSED_MIN = 300
+_COMPLETE = Outcome.COMPLETE  # a member is looked up slowly, on the hot path
 """An engine that redirects has not answered either."""
 
 
@@ -258,7 +259,7 @@ class Answers:
         headers = self._head_of(work, reply)
         if work.assembler is not None and reply.status < STATUS_REFUSED_MIN:
             headers = [pair for pair in headers if pair[0] != b"content-type"] + JSON_HEADERS
-        if ending.outcome is Outcome.COMPLETE and (cost := work.cost(ending.usage)) is not None:
+        if ending.outcome is _COMPLETE and (cost := work.cost(ending.usage)) is not None:
             headers += cost.headers()
         await client.head(ending.status, [*headers, (b"content-length", str(len(body)).encode())])
         await client.end(body)
@@ -295,7 +296,7 @@ class Answers:
         if work.tags is not None:
             meter.split_reasoning(work.tags)
         usage = await self._thinking.counted(work, meter, meter.usage())
-        outcome = Outcome.COMPLETE if reply.complete else Outcome.TRUNCATED
+        outcome = _COMPLETE if reply.complete else Outcome.TRUNCATED
         return Ending(
             Outcome.UPSTREAM_ERROR if meter.failed else outcome,
             reply.status,
@@ -327,7 +328,7 @@ class Answers:
             self._counts["upstream_broken_after_end"] += 1
 
     def _head_of(self, work: Work, reply: Reply) -> Headers:
-        return [*reply_headers(reply.headers, str(work.request.id)), *self._limit_headers(work)]
+        return [*reply_headers(reply.headers, work.id_text), *self._limit_headers(work)]
 
     def _stream_head_of(self, work: Work, reply: Reply) -> Headers:
         """Bytes without events hold no cost, but what they cost is known beforehand, if at all."""

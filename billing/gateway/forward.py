@@ -1,6 +1,7 @@
 """What goes to the engine and what comes back from it, beside the body: request head, reply headers (pure)."""
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -73,7 +74,7 @@ def request_head(
     place: Destination,
     path: str,
     length: int,
-    headers: dict[bytes, bytes],
+    headers: Mapping[bytes, bytes],
     *,
     request_id: str,
     credential: str | None,

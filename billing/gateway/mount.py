@@ -136,6 +136,8 @@ class AsgiClient:
             await self._send(head)
             await self._send_body(body)
             return
+        if connection.begin_reply(head["status"], head["headers"], body["body"], more=body["more_body"]):
+            return
         connection.joined.hold()
         try:
             await self._send_body(head)

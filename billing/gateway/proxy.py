@@ -192,8 +192,8 @@ class Proxy:
             work.place,
             call.upstream_path(work.target.deployment.backend_model),
             len(work.body),
-            dict(work.request.headers),
-            request_id=str(work.request.id),
+            work.request.headers,
+            request_id=work.id_text,
             credential=work.target.backend.credential,
             content_type=call.content_type,
         )

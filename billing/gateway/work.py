@@ -46,6 +46,8 @@ class Work(msgspec.Struct, frozen=True):
     """A request and everything decided about it; ``permit`` is there once its limits have admitted it."""
 
     request: Request
+    id_text: str
+    """The request's id as client and engine are told it: a UUID is written slowly."""
     caller: Caller
     call: Call
     model: str
@@ -153,6 +155,7 @@ def decide(
     is_followed = stream or call.framing is Framing.BINARY
     return Work(
         request=request,
+        id_text=str(request.id),
         caller=caller,
         call=call,
         model=model.name,

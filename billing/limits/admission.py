@@ -44,6 +44,10 @@ CLOCK_SAMPLE_MAX_US = MICROSECONDS_PER_SECOND
 """A reply that took longer says too little about the store's clock."""
 CLOCK_JUMP_US = MICROSECONDS_PER_SECOND
 """A clock that went so far on by itself was set, and leases may be over: all are renewed."""
+# Members are looked up slowly, on the hot path.
+_REFUSED, _ENDED = State.REFUSED, State.ENDED
+_STORE, _WORKER, _UNCLEAR = Place.STORE, Place.WORKER, Place.UNCLEAR
+_SETTLE = Kind.SETTLE
 
 
 class Admission:
@@ -138,11 +142,11 @@ class Admission:
             raise
         self._count_shadows(limits, decision.verdicts)
         told = headers(tellings, decision.verdicts)
-        if decision.state is State.REFUSED:
+        if decision.state is _REFUSED:
             raise self._refusal(limits, decision.verdicts, told)
         kept = tuple(counting(limits, decision.verdicts))
         permit = Permit(request_id, limits[0].tenant_id, need, kept, told, is_local=False)
-        return self._admitted(permit, Place.STORE)
+        return self._admitted(permit, _STORE)
 
     def progress(self, permit: Permit, used: Used) -> None:
         """A stream has used so many tokens so far: they are charged with the next renewal of its lease.
@@ -160,15 +164,15 @@ class Admission:
         if place is None:
             return
         if permit.is_local:
-            is_told = place is not Place.WORKER
+            is_told = place is not _WORKER
             self._fallback.settle(permit.id, used, self._monotonic(), is_told=is_told)
-        if place is Place.WORKER:
+        if place is _WORKER:
             return
-        if place is Place.UNCLEAR:
+        if place is _UNCLEAR:
             # By its id, so that it counts once, whether the store had admitted it or not.
             self._delivery.post(self._grant_of(permit, place))
-        memory_us = 0 if place is Place.STORE else MEMORY_US
-        self._delivery.post(Post(Kind.SETTLE, permit.tenant_id, permit.id.bytes, used, memory_us))
+        memory_us = 0 if place is _STORE else MEMORY_US
+        self._delivery.post(Post(_SETTLE, permit.tenant_id, permit.id.bytes, used, memory_us))
 
     def reconnected(self) -> None:
         """The store was reached, for the first time or again: its leases may have run on without us."""
@@ -215,7 +219,7 @@ class Admission:
         self._compare_clocks(before_us, decision.now_us)
         if decision.begins:
             self._look_at(tenant_id)
-        if decision.state is State.ENDED:
+        if decision.state is _ENDED:
             raise NotExecuted("the store does not decide: the request has ended")
         return decision
 

@@ -27,7 +27,7 @@ import logging
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Protocol
 from uuid import UUID
@@ -51,6 +51,10 @@ PAUSE_S = 0.02
 _HEAD = 3
 """Words of a reply before its verdicts."""
 _VERDICT = 4
+TENANTS_MAX = 10_000
+"""Tenants whose keys are remembered; others' are made anew."""
+_STATES = tuple(State)
+_GRANT, _RELEASE = Kind.GRANT, Kind.RELEASE  # members are looked up slowly, on the hot path
 _pack_ask = struct.Struct("<6d3B").pack
 
 _log = logging.getLogger(__name__)
@@ -124,7 +128,7 @@ class LimitCache:
 
     def send(self, post: Post, done: Callable[[bool], None]) -> None:
         """Send a post without waiting; ``done`` is told once whether it was taken."""
-        if post.kind is Kind.GRANT:
+        if post.kind is _GRANT:
             head: list[Part] = [
                 post.id,
                 post.lease_us,
@@ -135,7 +139,7 @@ class LimitCache:
             ]
             answer = self._transport.script(ADMIT, *_admission(post.tenant_id, head, post.asks))
         else:
-            how = b"release" if post.kind is Kind.RELEASE else b""
+            how = b"release" if post.kind is _RELEASE else b""
             words: list[Part] = [post.id, *_words(post.used), how, post.memory_us, b""]
             answer = self._transport.script(SETTLE, _tenant_keys(post.tenant_id), words)
         answer.add_done_callback(lambda reply: done(_is_taken(post.kind, reply)))
@@ -236,13 +240,19 @@ def _markers() -> tuple[bytes, ...]:
     raise AssertionError("numbers have no end")
 
 
-def _tenant_keys(tenant_id: UUID) -> list[bytes]:
-    prefix = _prefix(tenant_id)
-    return [prefix + b"held", prefix + b"leases"]
+def _tenant_keys(tenant_id: UUID) -> tuple[bytes, bytes]:
+    return _keys_of(tenant_id.int)[1:]
 
 
 def _prefix(tenant_id: UUID) -> bytes:
-    return b"{%s}:2:" % tenant_id.hex.encode()
+    return _keys_of(tenant_id.int)[0]
+
+
+@lru_cache(maxsize=TENANTS_MAX)
+def _keys_of(tenant: int) -> tuple[bytes, bytes, bytes]:
+    """What a tenant's keys begin with, and two of them; by its number, as the hash of a UUID is made in Python."""
+    prefix = b"{%032x}:2:" % tenant
+    return prefix, prefix + b"held", prefix + b"leases"
 
 
 def _words(used: Used) -> tuple[Part, Part]:
@@ -252,8 +262,8 @@ def _words(used: Used) -> tuple[Part, Part]:
 
 def _admission(tenant_id: UUID, head: Sequence[Part], asks: Sequence[Ask]) -> tuple[list[bytes], list[Part]]:
     """Keys and words of the script: ``head``, no time of our own, then what each limit is asked."""
-    prefix = _prefix(tenant_id)
-    keys = [prefix + b"held", prefix + b"leases"]
+    prefix, held, leases = _keys_of(tenant_id.int)
+    keys = [held, leases]
     words: list[Part] = [*head, b""]
     for ask in asks:
         keys.append(prefix + ask.bucket.encode())
@@ -278,14 +288,14 @@ def _decision(reply: Sequence[int]) -> Decision:
         Verdict(reply[place] == 1, reply[place + 1], reply[place + 2], reply[place + 3])
         for place in range(_HEAD, len(reply), _VERDICT)
     ]
-    return Decision(State(reply[0]), reply[1], tuple(verdicts), reply[2] == 1)
+    return Decision(_STATES[reply[0]], reply[1], tuple(verdicts), reply[2] == 1)
 
 
 def _is_taken(kind: Kind, reply: "asyncio.Future[Any]") -> bool:
     """Whether a post needs no sending again: the store has done it, or had done it before."""
     if reply.cancelled() or reply.exception() is not None:
         return False
-    return kind is not Kind.GRANT or State(reply.result()[0]) in {State.ADMITTED, State.ENDED}
+    return kind is not _GRANT or State(reply.result()[0]) in {State.ADMITTED, State.ENDED}
 
 
 def _translated(fault: BaseException) -> BaseException:

@@ -11,12 +11,12 @@ Usage = tuple[UUID, Used]
 
 
 class LiveRequests:
-    """Live requests by usage id; one that has ended is forgotten."""
+    """Live requests by usage id (its number: a UUID's hash is computed in Python); one that has ended is forgotten."""
 
     def __init__(self) -> None:
-        self._requests: dict[UUID, tuple[Permit, Place]] = {}
-        self._used: dict[UUID, Used] = {}
-        self._charged: dict[UUID, Used] = {}
+        self._requests: dict[int, tuple[Permit, Place]] = {}
+        self._used: dict[int, Used] = {}
+        self._charged: dict[int, Used] = {}
 
     def __repr__(self) -> str:
         return f"<LiveRequests {len(self._requests)}, {len(self._used)} counted>"
@@ -26,24 +26,24 @@ class LiveRequests:
 
     def put(self, permit: Permit, place: Place) -> None:
         """Note who holds for a request from now on."""
-        self._requests[permit.id] = (permit, place)
+        self._requests[permit.id.int] = (permit, place)
 
     def progress(self, usage_id: UUID, used: Used) -> None:
         """Note how many tokens a request has used so far; of one that has ended it says nothing."""
-        if usage_id in self._requests:
-            self._used[usage_id] = used
+        if usage_id.int in self._requests:
+            self._used[usage_id.int] = used
 
     def place(self, usage_id: UUID) -> Place | None:
         """Who holds for a request; None once it has ended."""
-        request = self._requests.get(usage_id)
+        request = self._requests.get(usage_id.int)
         return None if request is None else request[1]
 
     def end(self, usage_id: UUID) -> Place | None:
         """Forget a request; who held for it, None if it had ended already."""
-        request = self._requests.pop(usage_id, None)
+        request = self._requests.pop(usage_id.int, None)
         if self._used:
-            self._used.pop(usage_id, None)
-            self._charged.pop(usage_id, None)
+            self._used.pop(usage_id.int, None)
+            self._charged.pop(usage_id.int, None)
         return None if request is None else request[1]
 
     def at_store(self, tenant_id: UUID | None = None) -> list[Permit]:
@@ -71,13 +71,13 @@ class LiveRequests:
     def note_charged(self, usages: Iterable[Usage]) -> None:
         """The store has taken how far these were: so much is charged of those that still run."""
         for usage_id, used in usages:
-            if usage_id in self._used:
-                _, self._charged[usage_id] = beyond(used, self.charged(usage_id))
+            if usage_id.int in self._used:
+                _, self._charged[usage_id.int] = beyond(used, self.charged(usage_id))
 
     def charged(self, usage_id: UUID) -> Used:
         """How many tokens of a request the store surely charged while it ran."""
-        return self._charged.get(usage_id, NOTHING)
+        return self._charged.get(usage_id.int, NOTHING)
 
     def usages(self, permits: list[Permit]) -> list[Usage]:
         """How far each of these requests is."""
-        return [(permit.id, self._used.get(permit.id, UNKNOWN)) for permit in permits]
+        return [(permit.id, self._used.get(permit.id.int, UNKNOWN)) for permit in permits]

@@ -21,6 +21,9 @@ class Kind(StrEnum):
     """Make known what was admitted elsewhere."""
 
 
+_RELEASE = Kind.RELEASE  # a member is looked up slowly, on the hot path
+
+
 class Post(msgspec.Struct, frozen=True):
     """One message to the store about a usage id (or another id that is used once). Sent twice, it does no more."""
 
@@ -68,7 +71,7 @@ class Outbox:
         self._last += 1
         self._posts[self._last] = post
         self._of_id.setdefault(post.id, []).append(self._last)
-        if post.kind is Kind.RELEASE:
+        if post.kind is _RELEASE:
             self._releases[self._last] = None
         if len(self._posts) > self._posts_max:
             victim = next(iter(self._releases or self._posts))
@@ -119,7 +122,7 @@ class Outbox:
 
     def _remove(self, ticket: int) -> None:
         post = self._posts.pop(ticket)
-        if post.kind is Kind.RELEASE:
+        if post.kind is _RELEASE:
             del self._releases[ticket]
         self._under_way.discard(ticket)
         tickets = self._of_id[post.id]

@@ -1,10 +1,13 @@
 """The client side of the gateway over sockets: what a connection may cost, and who has left."""
 
 import asyncio
+import contextlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import uvicorn
 
 from billing.gateway.mount import AsgiClient
@@ -64,13 +67,22 @@ async def serving(proxied: App | None = None) -> AsyncIterator[tuple[App, int]]:
     await task
 
 
-async def exchange(port: int, *pieces: bytes, pause_s: float = 0.0, limit_s: float = 5.0) -> bytes:
-    """What the server says to these pieces until it closes, or until nothing more comes."""
+async def exchange(
+    port: int, *pieces: bytes, pause_s: float = 0.0, limit_s: float = 5.0, closes: bool = False
+) -> bytes:
+    """What the server says to these pieces until it closes, or the client does."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for piece in pieces:
             writer.write(piece)
             await asyncio.sleep(pause_s)
+        if closes:
+            said = b""
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    while piece := await reader.read(1 << 20):
+                        said += piece
+            return said
         async with asyncio.timeout(limit_s):
             return await reader.read(-1)
     except (ConnectionResetError, BrokenPipeError):
@@ -247,3 +259,62 @@ async def test_an_upgrade_in_the_body_of_a_refused_request_is_no_head() -> None:
     async with serving(Hasty()) as (_, port):
         said = await exchange(port, head, body, last, pause_s=0.05)
     assert said.count(b"HTTP/1.1 401") == 2
+
+
+HEADERS = [(b"content-type", b"text/plain"), (b"x-request-id", b"7")]
+
+
+class Whole(App):
+    """Sends a reply through the gateway's client, or by the server's own messages."""
+
+    def __init__(self, status: int, pieces: list[bytes], *, sized: bool, past: bool) -> None:
+        super().__init__()
+        self._status, self._pieces, self._past = status, pieces, past
+        length = [(b"content-length", b"%d" % sum(map(len, pieces)))] if sized else []
+        self._headers = HEADERS + length
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        *first, last = self._pieces
+        if self._past:
+            client = AsgiClient(receive, send, 5.0)
+            client.watch(scope["extensions"][CONNECTION])
+            await client.head(self._status, self._headers)
+            for piece in first:
+                await client.chunk(piece)
+            await client.end(last)
+            client.unwatch()
+            return
+        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
+        for piece in first:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": last})
+
+
+ASKED = {
+    "kept": b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+    "closed": b"POST /v1/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    "old": b"POST /v1/x HTTP/1.0\r\nhost: x\r\ncontent-length: 0\r\n\r\n",
+    "head": b"HEAD /v1/x HTTP/1.1\r\nhost: x\r\n\r\n",
+    "continued": b"POST /v1/x HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\nx",
+    "two": b"POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n" * 2,
+}
+
+
+PIECES = {"one": [b"all"], "none": [b""], "two": [b"a", b"b"], "long": [b"x" * (JOINED_BYTES_MAX + 1)]}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
+@pytest.mark.parametrize("sized", [True, False])
+async def test_a_reply_past_the_servers_messages_is_what_they_would_have_made(
+    asked: bytes, pieces: list[bytes], *, sized: bool
+) -> None:
+    async def said(past: bool, status: int) -> bytes:
+        async with serving(Whole(status, pieces, sized=sized, past=past)) as (_, port):
+            reply = await exchange(port, asked, limit_s=0.2, closes=True)
+        return re.sub(rb"date: [^\r]*", b"date: ", reply)
+
+    for status in (200, 204, 429):
+        ours, theirs = await asyncio.gather(said(True, status), said(False, status))
+        assert ours == theirs != b""
