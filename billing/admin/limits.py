@@ -7,7 +7,7 @@ from litestar import Controller, delete, get, put
 from litestar.params import JSONBody
 
 from billing.admin.describe import described
-from billing.admin.moment import written
+from billing.admin.moment import instant, written, written_or_none
 from billing.admin.page import LIMIT_DEFAULT, After, Limit, Page, page, read_id
 from billing.admin.parameters import LimitId, OfTenant, TenantSlug
 from billing.admin.services import Services
@@ -33,6 +33,8 @@ class LimitDocument(msgspec.Struct, frozen=True):
     window_s: int | None
     burst: int | None
     strict: bool
+    boost: int | None
+    boost_until: str | None
     enforce: Enforce
     on_failure: OnFailure
     created_at: str
@@ -69,10 +71,23 @@ LIMIT = LimitDocument(
     window_s=60,
     burst=None,
     strict=False,
+    boost=None,
+    boost_until=None,
     enforce=Enforce.ENFORCED,
     on_failure=OnFailure.CLOSED,
     created_at="2026-11-24T10:00:00Z",
 )
+
+
+class Boost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What stands in place of a limit's amount until an instant, when it ends by itself."""
+
+    amount: int
+    until: str
+
+
+BOOSTED = msgspec.structs.replace(LIMIT, boost=500, boost_until="2026-11-24T18:00:00Z")
+BOOST = Boost(500, "2026-11-24T18:00:00Z")
 SENT = LimitChange(Meter.REQUESTS, 50, project="search")
 
 
@@ -116,6 +131,26 @@ class LimitController(Controller):
         )
         return document(made.named)
 
+    @put(
+        "/tenants/{tenant:str}/limits/{limit_id:str}/boost",
+        **described("Boost a limit", BOOSTED, sent=BOOST, refusals=(404,)),
+    )
+    async def boost_limit(
+        self, services: Services, tenant: TenantSlug, limit_id: LimitId, data: JSONBody[Boost]
+    ) -> LimitDocument:
+        """Let a limit be larger for a while, at most 31 days. What was used of it stays used."""
+        until_us = instant(data.until, "until")
+        return document(await services.limits.boost(tenant, _id(tenant, limit_id), data.amount, until_us))
+
+    @delete(
+        "/tenants/{tenant:str}/limits/{limit_id:str}/boost",
+        status_code=200,
+        **described("End a limit's boost", LIMIT, refusals=(404,)),
+    )
+    async def end_boost(self, services: Services, tenant: TenantSlug, limit_id: LimitId) -> LimitDocument:
+        """The limit is what it was, within a second."""
+        return document(await services.limits.boost(tenant, _id(tenant, limit_id), None, None))
+
     @delete(
         "/tenants/{tenant:str}/limits/{limit_id:str}",
         status_code=200,
@@ -141,6 +176,8 @@ def document(named: NamedLimit) -> LimitDocument:
         window_s=limit.window_s,
         burst=limit.burst,
         strict=limit.is_strict,
+        boost=limit.boost,
+        boost_until=written_or_none(limit.boost_until_us),
         enforce=limit.enforce,
         on_failure=limit.on_failure,
         created_at=written(limit.created_us),

@@ -6,6 +6,7 @@ import click
 
 from billing.cli import output
 from billing.cli.context import Context
+from billing.cli.values import INSTANT
 from billing.errors import InvalidInput
 from billing.limits.limit import Enforce, Limit, Meter, NamedLimit, OnFailure
 
@@ -110,6 +111,34 @@ def set_(
     output.note("Every gateway follows within a second." if done.is_changed else "It was so already.")
 
 
+@limits.command("boost")
+@click.argument("limit_id", metavar="ID", type=click.UUID)
+@output.tenant_option
+@click.option("--amount", type=int, metavar="N", help="What stands in place of the limit's own amount.")
+@click.option("--until", "until_us", type=INSTANT, help="When it ends by itself, within 31 days.")
+@click.option("--end", is_flag=True, help="End the boost now.")
+@output.json_option
+@click.pass_obj
+def boost(
+    context: Context,
+    limit_id: UUID,
+    tenant_slug: str,
+    amount: int | None,
+    until_us: int | None,
+    end: bool,
+    as_json: bool,
+) -> None:
+    """Let the limit of an ID, as listed, be larger for a while. What was used of it stays used."""
+    if end == (amount is not None or until_us is not None) or (amount is None) != (until_us is None):
+        raise InvalidInput("give --amount and --until, or --end", "amount")
+    boosted = context.run(lambda services: services.limits.boost(tenant_slug, limit_id, amount, until_us))
+    if as_json:
+        output.document(_document(boosted))
+        return
+    output.line(f"{boosted.limit.sentence(boosted.owner)}: {_boost(boosted.limit) or 'no boost'}.")
+    output.note("Every gateway follows within a second.")
+
+
 @limits.command("list")
 @click.option("--tenant", "tenant_slug", metavar="SLUG", help="Of this tenant; of all unless given.")
 @output.limit_option
@@ -167,9 +196,18 @@ def _how(limit: Limit) -> str:
     return f"refuses, and is {limit.on_failure} while Valkey is away{burst}"
 
 
+def _boost(limit: Limit) -> str | None:
+    if limit.boost is None or limit.boost_until_us is None:
+        return None
+    return f"{limit.boost:,} until {output.timestamp(limit.boost_until_us)}"
+
+
 def _row(named: NamedLimit) -> tuple[output.Cell, ...]:
     limit = named.limit
-    detail = "strict" if limit.is_strict else None if limit.burst is None else f"bursts of {limit.burst:,}"
+    boosted = _boost(limit)
+    detail = boosted or (
+        "strict" if limit.is_strict else None if limit.burst is None else f"bursts of {limit.burst:,}"
+    )
     owner = "tenant" if limit.owned_by == "tenant" else named.owner
     return (
         limit.rate() if detail is None else (limit.rate(), detail),
@@ -195,6 +233,8 @@ def _document(named: NamedLimit) -> dict[str, object]:
         "window_s": limit.window_s,
         "burst": limit.burst,
         "strict": limit.is_strict,
+        "boost": limit.boost,
+        "boost_until": output.timestamp(limit.boost_until_us),
         "enforce": limit.enforce,
         "on_failure": limit.on_failure,
         "created_at": output.timestamp(limit.created_us),

@@ -36,7 +36,8 @@ SELECT jsonb_build_object(
       'id', id, 'tenant_id', tenant_id, 'project_id', project_id, 'key_id', key_id, 'model', model, 'meter', meter,
       'amount', amount, 'window_s', window_s, 'burst', burst, 'enforce', enforce, 'on_failure', on_failure,
       'created_us', (extract(epoch FROM created_at) * 1000000)::bigint, 'archived', archived_at IS NOT NULL,
-      'per_end_user', per_end_user, 'is_strict', strict, 'version', version)), '[]') FROM usage_limit WHERE version > :since),
+      'per_end_user', per_end_user, 'is_strict', strict, 'boost', boost,
+      'boost_until_us', (extract(epoch FROM boost_until) * 1000000)::bigint, 'version', version)), '[]') FROM usage_limit WHERE version > :since),
   'plans', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'id', id, 'name', name, 'currency', currency,
       'created_us', (extract(epoch FROM created_at) * 1000000)::bigint, 'version', version)), '[]')

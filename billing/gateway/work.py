@@ -12,7 +12,7 @@ from billing.gateway.probing import Probes, plain
 from billing.gateway.routing import choose
 from billing.limits.admission import Permit
 from billing.limits.expectation import Expectation
-from billing.limits.limit import Limit
+from billing.limits.limit import Limit, in_force
 from billing.limits.need import Need
 from billing.metering.event import Opened
 from billing.pricing.term import Term
@@ -163,7 +163,7 @@ def decide(
         engine=engine,
         body=call.upstream_body(engine, target.deployment.backend_model, stream=stream),
         place=destination(target.backend.url),
-        limits=directory.limits(caller, model.name),
+        limits=in_force(directory.limits(caller, model.name), request.at_us),
         meter=_meter(call, engine, keeps=keeps, tags=tags) if is_followed else UNSTREAMED,
         assembler=assembler,
         counts_reasoning=keeps,

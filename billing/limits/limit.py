@@ -5,11 +5,14 @@ from uuid import UUID
 
 import msgspec
 
+from billing.clock import MICROSECONDS_PER_SECOND
 from billing.errors import InvalidInput
 
 WINDOW_S = 60
 """The window of requests and tokens unless another is said: a minute."""
 AMOUNT_MAX = 1_000_000_000_000
+BOOST_TIMES_MAX = 1_000
+BOOST_US_MAX = 31 * 86_400 * MICROSECONDS_PER_SECOND
 BURST_WINDOWS_MAX = 1_000
 """A burst holds what so many windows refill, at most: beyond it a refill of a microsecond would be lost in rounding."""
 
@@ -71,9 +74,25 @@ class Limit(msgspec.Struct, frozen=True):
     version: int = 0
     per_end_user: bool = False
     is_strict: bool = False
+    boost: int | None = None
+    """What stands in place of the amount for a while."""
+    boost_until_us: int | None = None
 
     def __repr__(self) -> str:
         return f"<Limit {self.sentence()}, {self.enforce}, {self.on_failure}>"
+
+    def at(self, now_us: int) -> "Limit":
+        """The limit as it holds now: with a larger amount, and as much more burst, while it is boosted."""
+        if self.boost is None or self.boost_until_us is None or now_us >= self.boost_until_us:
+            return self
+        burst = None if self.burst is None else self.burst * self.boost // self.amount
+        return msgspec.structs.replace(self, amount=self.boost, burst=burst, boost=None, boost_until_us=None)
+
+    def without_past(self, now_us: int) -> "Limit":
+        """The same limit; a boost that has ended says nothing any more."""
+        if self.boost_until_us is None or now_us < self.boost_until_us:
+            return self
+        return msgspec.structs.replace(self, boost=None, boost_until_us=None)
 
     @property
     def scope(self) -> str:
@@ -112,6 +131,14 @@ class Limit(msgspec.Struct, frozen=True):
         model = "" if self.model is None else f" on model {self.model}"
         each = "each end user of " if self.per_end_user else ""
         return f"{self.rate()} of {each}{whose or f'this {self.owned_by}'}{model}"
+
+
+def in_force(limits: tuple[Limit, ...], now_us: int) -> tuple[Limit, ...]:
+    """Limits as they hold now."""
+    for limit in limits:
+        if limit.boost is not None:
+            return tuple([each.at(now_us) for each in limits])
+    return limits
 
 
 class NamedLimit(msgspec.Struct, frozen=True):
@@ -154,6 +181,17 @@ def check(limit: Limit) -> None:
         raise InvalidInput(
             f"burst: it is 1 to {most:,} {meter.words} for this amount, got {burst:,}", "burst"
         )
+
+
+def check_boost(limit: Limit, amount: int, until_us: int, now_us: int) -> None:
+    """That a limit can be boosted: by more than it is, and not for ever; raises ``InvalidInput`` naming the member."""
+    most = min(AMOUNT_MAX, limit.amount * BOOST_TIMES_MAX)
+    if not limit.amount < amount <= most:
+        raise InvalidInput(
+            f"amount: a boost of {limit.rate()} is {limit.amount + 1:,} to {most:,}, got {amount:,}", "amount"
+        )
+    if not now_us < until_us <= now_us + BOOST_US_MAX:
+        raise InvalidInput("until: a boost ends after now and within 31 days", "until")
 
 
 def _refuse(param: str, is_wrong: bool, why: str) -> None:

@@ -9,7 +9,7 @@ from billing.errors import Conflict, InvalidInput, NotFound
 from billing.ids import NewId
 from billing.infra.postgres import Connection, Database
 from billing.limits import store
-from billing.limits.limit import WINDOW_S, Enforce, Limit, Meter, NamedLimit, OnFailure, check
+from billing.limits.limit import WINDOW_S, Enforce, Limit, Meter, NamedLimit, OnFailure, check, check_boost
 
 NAME_SHOWN_MAX = 80
 KEY_MARK = "sk-"
@@ -93,17 +93,41 @@ class LimitService:
         """Limits in force in the order in which they were made, of a tenant or of all, from ``after`` on."""
         async with self._database.transaction() as connection:
             owner_id = None if tenant_slug is None else await _tenant_id(connection, tenant_slug)
-            return await store.limits(connection, owner_id, rows_max, after=after)
+            found = await store.limits(connection, owner_id, rows_max, after=after)
+        now_us = self._clock()
+        return [msgspec.structs.replace(each, limit=each.limit.without_past(now_us)) for each in found]
+
+    async def boost(
+        self, tenant_slug: str, limit_id: UUID, amount: int | None, until_us: int | None
+    ) -> NamedLimit:
+        """Let a limit be larger until an instant, when the boost ends by itself; None for both ends it now.
+
+        What was used stays used. Raises ``NotFound`` or ``InvalidInput``.
+        """
+        async with self._database.transaction() as connection:
+            owner_id = await _tenant_id(connection, tenant_slug)
+            found = await _in_force(connection, tenant_slug, owner_id, limit_id)
+            if amount is not None and until_us is not None:
+                check_boost(found.limit, amount, until_us, self._clock())
+            elif amount is not None or until_us is not None:
+                raise InvalidInput("until: a boost has an amount and an end", "until")
+            await store.boost_limit(connection, owner_id, limit_id, amount, until_us)
+            return await _in_force(connection, tenant_slug, owner_id, limit_id)
 
     async def archive(self, tenant_slug: str, limit_id: UUID) -> NamedLimit:
         """Put a limit out of force; the limit as it was."""
         async with self._database.transaction() as connection:
             owner_id = await _tenant_id(connection, tenant_slug)
-            found = await store.limits(connection, owner_id, 1, only=limit_id)
-            if not found:
-                raise NotFound(f"tenant {tenant_slug} has no limit {limit_id} in force", "limit")
+            found = await _in_force(connection, tenant_slug, owner_id, limit_id)
             await store.archive_limit(connection, owner_id, limit_id, self._clock())
-        return found[0]
+        return found
+
+
+async def _in_force(connection: Connection, tenant_slug: str, owner_id: UUID, limit_id: UUID) -> NamedLimit:
+    found = await store.limits(connection, owner_id, 1, only=limit_id)
+    if not found:
+        raise NotFound(f"tenant {tenant_slug} has no limit {limit_id} in force", "limit")
+    return found[0]
 
 
 async def _save(connection: Connection, wanted: Limit) -> SetLimit:

@@ -100,6 +100,15 @@ async def update_limit(connection: Connection, present: Limit) -> None:
     await connection.execute(update(usage_limit).where(*of_limit).values(values))
 
 
+async def boost_limit(
+    connection: Connection, owner_id: UUID, limit_id: UUID, amount: int | None, until_us: int | None
+) -> None:
+    """Put another amount in place of a limit's own until an instant; None ends it."""
+    of_limit = (usage_limit.c.tenant_id == owner_id, usage_limit.c.id == limit_id)
+    until = None if until_us is None else to_datetime(until_us)
+    await connection.execute(update(usage_limit).where(*of_limit).values(boost=amount, boost_until=until))
+
+
 async def archive_limit(connection: Connection, owner_id: UUID, limit_id: UUID, at_us: int) -> None:
     """Put a limit out of force."""
     of_limit = (usage_limit.c.tenant_id == owner_id, usage_limit.c.id == limit_id)
@@ -147,4 +156,6 @@ def _limit_of(row: Row[Any]) -> Limit:
         version=row.version,
         per_end_user=row.per_end_user,
         is_strict=row.strict,
+        boost=row.boost,
+        boost_until_us=None if row.boost_until is None else from_datetime(row.boost_until),
     )

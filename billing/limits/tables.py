@@ -23,6 +23,8 @@ usage_limit = Table(
     Column("on_failure", TEXT, nullable=False),
     Column("per_end_user", BOOLEAN, nullable=False, server_default=text("false")),
     Column("strict", BOOLEAN, nullable=False, server_default=text("false")),
+    Column("boost", BIGINT),
+    Column("boost_until", _INSTANT),
     Column("archived_at", _INSTANT),
     Column("created_at", _INSTANT, nullable=False),
     Column("version", BIGINT, nullable=False, server_default=text("0")),
@@ -39,6 +41,8 @@ usage_limit = Table(
     CheckConstraint("project_id IS NULL OR key_id IS NULL", name="scope"),
     CheckConstraint("(window_s IS NULL) = (meter = 'concurrency')", name="window"),
     CheckConstraint("burst IS NULL OR meter <> 'concurrency'", name="burst"),
+    CheckConstraint("(boost IS NULL) = (boost_until IS NULL)", name="boost"),
+    CheckConstraint("boost BETWEEN 1 AND 1000000000000", name="boost_amount"),
     CheckConstraint(
         "NOT strict OR (burst IS NULL AND on_failure = 'closed' AND meter <> 'concurrency')", name="strict"
     ),

@@ -1,4 +1,4 @@
-"""Limits of a second, an hour and a day, of input and of output, of each end user, and strict ones.
+"""Limits of a second, an hour and a day, of input and of output, of each end user, strict ones, and boosts.
 
 Revision ID: 0006
 Revises: 0005
@@ -15,6 +15,10 @@ depends_on = None
 UP = """
 ALTER TABLE usage_limit ADD COLUMN per_end_user boolean NOT NULL DEFAULT false;
 ALTER TABLE usage_limit ADD COLUMN strict boolean NOT NULL DEFAULT false;
+ALTER TABLE usage_limit ADD COLUMN boost bigint;
+ALTER TABLE usage_limit ADD COLUMN boost_until timestamptz;
+ALTER TABLE usage_limit ADD CONSTRAINT ck_usage_limit_boost CHECK ((boost IS NULL) = (boost_until IS NULL));
+ALTER TABLE usage_limit ADD CONSTRAINT ck_usage_limit_boost_amount CHECK (boost BETWEEN 1 AND 1000000000000);
 ALTER TABLE usage_limit DROP CONSTRAINT usage_limit_meter_check;
 ALTER TABLE usage_limit ADD CONSTRAINT usage_limit_meter_check
   CHECK (meter IN ('requests', 'tokens', 'input_tokens', 'output_tokens', 'concurrency'));
@@ -26,7 +30,7 @@ DROP INDEX ux_usage_limit_scope;
 CREATE UNIQUE INDEX ux_usage_limit_scope
   ON usage_limit (tenant_id, project_id, key_id, model, meter, window_s, per_end_user)
   NULLS NOT DISTINCT WHERE archived_at IS NULL;
-GRANT UPDATE (strict) ON usage_limit TO control;
+GRANT UPDATE (strict, boost, boost_until) ON usage_limit TO control;
 """
 
 # What the older program has no word for is removed: it could not read the rows.
@@ -41,6 +45,10 @@ ALTER TABLE usage_limit DROP CONSTRAINT usage_limit_window_s_check;
 ALTER TABLE usage_limit ADD CONSTRAINT usage_limit_window_s_check CHECK (window_s = 60);
 ALTER TABLE usage_limit DROP CONSTRAINT usage_limit_meter_check;
 ALTER TABLE usage_limit ADD CONSTRAINT usage_limit_meter_check CHECK (meter IN ('requests', 'tokens', 'concurrency'));
+ALTER TABLE usage_limit DROP CONSTRAINT ck_usage_limit_boost;
+ALTER TABLE usage_limit DROP CONSTRAINT ck_usage_limit_boost_amount;
+ALTER TABLE usage_limit DROP COLUMN boost_until;
+ALTER TABLE usage_limit DROP COLUMN boost;
 ALTER TABLE usage_limit DROP COLUMN strict;
 ALTER TABLE usage_limit DROP COLUMN per_end_user;
 """
@@ -52,5 +60,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Limits of the new kinds are lost; strict ones become buckets."""
+    """Limits of the new kinds are lost; strict ones become buckets, and boosts end."""
     execute(DOWN)

@@ -151,13 +151,19 @@ class Rig:
         return created.secret.text
 
     async def limit(
-        self, meter: Meter, amount: int, *, key: str | None = None, on_failure: OnFailure = OnFailure.CLOSED
+        self,
+        meter: Meter,
+        amount: int,
+        *,
+        key: str | None = None,
+        on_failure: OnFailure = OnFailure.CLOSED,
+        **options: Any,
     ) -> None:
         """A limit of the tenant, or of one of its keys, in force at every gateway."""
         prefix = None if key is None else key[: api_key.PREFIX_LENGTH]
         async with self.database() as database:
             limits = LimitService(database, now_us, new_id)
-            await limits.set("acme", meter, amount, key=prefix, on_failure=on_failure)
+            await limits.set("acme", meter, amount, key=prefix, on_failure=on_failure, **options)
         await asyncio.sleep(DIRECTORY_LAG_S)
 
     async def price(self, plan: str) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from billing.clock import to_datetime
+from billing.infra.system import now_us
 from tests.cli_kit import Terminal, words
 
 
@@ -27,7 +29,8 @@ def test_limits_are_set_listed_and_removed(terminal: Terminal) -> None:
     )  # fmt: skip
     assert made | {"id": "", "created_at": ""} == {
         "id": "", "tenant": "acme", "scope": "key", "project": None, "key": key["prefix"], "model": "golden",
-        "meter": "tokens", "amount": 100_000, "window_s": 60, "burst": 5_000, "strict": False, "enforce": "shadow", "on_failure": "open",
+        "meter": "tokens", "amount": 100_000, "window_s": 60, "burst": 5_000, "strict": False, "boost": None, "boost_until": None,
+        "enforce": "shadow", "on_failure": "open",
         "created_at": "",
     }  # fmt: skip
     terminal.ok("limits", "set", "--tenant", "acme", "--project", "web", "--concurrency", "8")
@@ -61,4 +64,19 @@ def test_what_cannot_be_set_is_said_in_one_line(terminal: Terminal) -> None:
 def test_no_limits_say_what_to_do(terminal: Terminal) -> None:
     assert "billing limits set --tenant acme --requests 50" in terminal.ok(
         "limits", "list", "--tenant", "acme"
+    )
+
+
+def test_a_boost_is_set_shown_and_ended(terminal: Terminal) -> None:
+    made = terminal.json("limits", "set", "--tenant", "acme", "--tokens", "1000")
+    which = ("limits", "boost", made["id"], "--tenant", "acme")
+    until = to_datetime(now_us() + 3_600_000_000).strftime("%Y-%m-%dT%H:%M:%SZ")
+    said = terminal.ok(*which, "--amount", "5000", "--until", until)
+    assert said == f"1,000 tokens a minute of tenant acme: 5,000 until {until}.\n"
+    assert terminal.json("limits", "list")[0]["boost_until"] == until
+    assert "5,000 until" in " ".join(terminal.ok("limits", "list").split())
+    assert terminal.ok(*which, "--end").endswith("no boost.\n")
+    assert "give --amount and --until, or --end" in terminal.fails(*which, "--amount", "5000")
+    assert "a boost of 1,000 tokens a minute is 1,001" in terminal.fails(
+        *which, "--amount", "9", "--until", until
     )

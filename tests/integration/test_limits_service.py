@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -158,3 +159,26 @@ async def test_a_gateway_learns_of_limits_and_of_their_end(
     await orphan.load()
     assert [limit.amount for limit in orphan.limits(caller, "golden")] == [11, 2]
     await gateway.close()
+
+
+async def test_a_boost_reaches_gateways_and_ends(
+    limits: LimitService, control: Database, tmp_path: Path, migrated_url: str
+) -> None:
+    _, secret = await new_key(control)
+    made = await limits.set("acme", Meter.TOKENS, 100)
+    until_us = now_us() + 60_000_000
+    boosted = await limits.boost("acme", made.limit.id, 400, until_us)
+    assert (boosted.limit.boost, boosted.limit.boost_until_us) == (400, until_us)
+    gateway = Database(migrated_url, role="gateway", pool_size=1)
+    directory = DirectoryService(
+        gateway, tmp_path / "copy", now_us, monotonic_us, poll_interval_s=9, stale_max_s=9
+    )
+    await directory.load()
+    (known,) = directory.limits(directory.caller(secret, now_us()), "golden")
+    assert (known.at(now_us()).amount, known.at(until_us).amount) == (400, 100)
+    await gateway.close()
+    assert (await limits.boost("acme", made.limit.id, None, None)).limit.boost is None
+    with pytest.raises(InvalidInput, match="has an amount and an end"):
+        await limits.boost("acme", made.limit.id, 400, None)
+    with pytest.raises(NotFound):
+        await limits.boost("acme", UUID(int=1), 400, until_us)

@@ -7,7 +7,19 @@ import msgspec
 import pytest
 
 from billing.errors import InvalidInput
-from billing.limits.limit import AMOUNT_MAX, WINDOWS, Enforce, Limit, Meter, NamedLimit, OnFailure, check
+from billing.limits.limit import (
+    AMOUNT_MAX,
+    BOOST_US_MAX,
+    WINDOWS,
+    Enforce,
+    Limit,
+    Meter,
+    NamedLimit,
+    OnFailure,
+    check,
+    check_boost,
+    in_force,
+)
 from tests.limits_kit import limit
 
 TENANT = UUID(int=1)
@@ -93,3 +105,35 @@ def test_a_template_counts_each_end_user_of_its_owner() -> None:
     each = limit(TENANT, Meter.INPUT_TOKENS, 9, key_id=UUID(int=3), per_end_user=True)
     assert (each.scope, each.owned_by) == ("end_user", "key")
     assert each.sentence() == "9 input tokens a minute of each end user of this key"
+
+
+NOW_US = 1_795_500_000_000_000
+HOUR_US = 3_600_000_000
+
+
+def test_a_boost_ends_by_itself() -> None:
+    plain = limit(TENANT, amount=50)
+    boosted = limit(TENANT, amount=50, burst=100, boost=200, boost_until_us=NOW_US)
+    during, after = boosted.at(NOW_US - 1), boosted.at(NOW_US)
+    assert (during.amount, during.burst, during.id) == (200, 400, boosted.id)
+    assert (after.amount, after.burst) == (50, 100)
+    assert in_force((plain, boosted), NOW_US - 1) == (plain, during)
+    assert in_force((plain,), NOW_US) == (plain,)
+    assert boosted.without_past(NOW_US - 1).boost == 200
+    assert boosted.without_past(NOW_US).boost is None
+
+
+@pytest.mark.parametrize(
+    ("amount", "until_us", "param"),
+    [
+        (50, NOW_US + HOUR_US, "amount"),
+        (50_001, NOW_US + HOUR_US, "amount"),
+        (51, NOW_US, "until"),
+        (51, NOW_US + BOOST_US_MAX + 1, "until"),
+    ],
+)
+def test_a_boost_is_larger_and_not_for_ever(amount: int, until_us: int, param: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        check_boost(limit(TENANT, amount=50), amount, until_us, NOW_US)
+    assert refusal.value.param == param
+    check_boost(limit(TENANT, amount=50), 51, NOW_US + 1, NOW_US)
