@@ -54,6 +54,8 @@ class GatewaySettings(msgspec.Struct, frozen=True):
     directory_poll_interval_s: float = 0.5
     directory_stale_max_s: float = 900.0
     drain_on_stop_s: float = 30.0
+    control_url: str | None = None
+    """Where tenants' programs reach the control process, for those that ask the gateway what only it answers."""
 
     @property
     def url(self) -> str:

@@ -10,7 +10,7 @@ from billing.errors import BillingError, InvalidInput, LimitReached, NotFound
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:billing:problem:"
-CHALLENGE = 'Bearer realm="billing admin"'
+CHALLENGE = 'Bearer realm="billing"'
 
 
 class _Shape(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ _SHAPES = {
     "wrong_method": _Shape(405, "The path takes another method"),
     "too_large": _Shape(413, "The request is too large"),
     "headers_too_large": _Shape(431, "The request's headers are too large"),
-    "unauthenticated": _Shape(401, "The admin token is missing or wrong"),
+    "unauthenticated": _Shape(401, "The token or key is missing or wrong"),
     "forbidden": _Shape(403, "Not allowed"),
     "not_found": _Shape(404, "Not found"),
     "conflict": _Shape(409, "The present state does not allow this"),

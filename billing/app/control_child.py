@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import socket
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 import uvicorn
@@ -26,16 +28,21 @@ from billing.dashboard.gate import Gate
 from billing.dashboard.pages import Pages
 from billing.dashboard.routes import dashboard_handlers
 from billing.dashboard.watch import EngineWatch
+from billing.directory.service import DirectoryService
 from billing.errors import BillingError, Misconfigured
 from billing.fleet.service import FleetService
 from billing.gateway.protocol import limited_protocol
 from billing.infra import log, migrate, telemetry
 from billing.infra.postgres import Database
 from billing.infra.system import monotonic_us, new_id, now_us, random_bytes
+from billing.infra.valkey import Valkey
 from billing.infra.zones import zone_of
 from billing.invoicing.recent.service import RecentService
 from billing.invoicing.service import InvoicingService
+from billing.limits.cache import LimitCache
 from billing.metering.service import UsageService
+from billing.portal.api import portal_router
+from billing.portal.services import Portal
 from billing.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -46,15 +53,22 @@ HEAD_TIMEOUT_S = 15.0
 KEEP_ALIVE_S = 30
 DRAIN_ON_STOP_S = 5
 READINESS_POOL_SIZE = 1
+PORTAL_POOL_SIZE = 5
+LOOK_TIMEOUT_S = 1.0
+DIRECTORY_NAME = "control-directory.json"
 
 
 def application(
-    database: Database, owner: Database, settings: Settings, watch: EngineWatch | None = None
+    database: Database,
+    owner: Database,
+    settings: Settings,
+    watch: EngineWatch | None = None,
+    portal: Portal | None = None,
 ) -> Litestar:
     """The application of the control process.
 
     ``database`` works under the role ``control``; ``owner`` as the address's own user, who may read the schema's
-    revision; ``watch``, running, looks at the engines' counters for the page.
+    revision; ``watch``, running, looks at the engines' counters for the page; ``portal`` answers tenants' own programs.
     """
     services_of = services_provider(database, now_us, new_id, random_bytes)
     routers: list[ControllerRouterHandler] = [
@@ -66,6 +80,7 @@ def application(
         _readiness(owner),
         _metrics(settings),
         *_pages(database, settings, watch or _watch(database)),
+        *([portal_router(portal)] if portal is not None else []),
     ]
     return Litestar(
         route_handlers=routers,
@@ -140,18 +155,48 @@ async def serve(settings: Settings, listener: socket.socket, stop: StopSignal) -
         raise Misconfigured("the control process needs DATABASE_URL")
     database = Database(settings.database_url, role="control")
     owner = Database(settings.database_url, pool_size=READINESS_POOL_SIZE)
+    tenants = Database(settings.database_url, role="portal", pool_size=PORTAL_POOL_SIZE)
     telemetry.UP.labels("control").set(1)
     watch = _watch(database)
     try:
-        server = _server(application(database, owner, settings, watch))
-        obeying = asyncio.create_task(obey(stop, server))
-        async with watch.running():
+        async with _portal(database, tenants, settings) as portal, watch.running():
+            server = _server(application(database, owner, settings, watch, portal))
+            obeying = asyncio.create_task(obey(stop, server))
             await server.serve(sockets=[listener])
-        obeying.cancel()
+            obeying.cancel()
     finally:
+        await tenants.close()
         await owner.close()
         await database.close()
         _log.info("control ended")
+
+
+@contextlib.asynccontextmanager
+async def _portal(database: Database, tenants: Database, settings: Settings) -> AsyncIterator[Portal]:
+    """The portal with its directory, which follows as a gateway's does, and Valkey where there is one."""
+    directory = DirectoryService(
+        database,
+        settings.data_dir / DIRECTORY_NAME,
+        now_us,
+        monotonic_us,
+        poll_interval_s=settings.gateway.directory_poll_interval_s,
+        stale_max_s=settings.gateway.directory_stale_max_s,
+    )
+    await directory.load()
+    following = asyncio.create_task(directory.follow())
+    valkey = None
+    if settings.redis_url is not None:
+        limits = settings.limits
+        valkey = Valkey(settings.redis_url, timeout_s=LOOK_TIMEOUT_S, queue_max=limits.queue_max)
+    looks = None if valkey is None else LimitCache(valkey)
+    try:
+        if valkey is not None:
+            await valkey.connect()
+        yield Portal(tenants, directory, looks, now_us)
+    finally:
+        following.cancel()
+        if valkey is not None:
+            await valkey.close()
 
 
 def _server(app: Litestar) -> uvicorn.Server:

@@ -87,7 +87,11 @@ def machine(settings: Settings, phases: Phases) -> Iterator[Machine]:
             data_dir=settings.data_dir.resolve(),
             database_url=database_url,
             redis_url=valkey.url if valkey else settings.redis_url,
-            gateway=msgspec.structs.replace(settings.gateway, port=listener.getsockname()[1]),
+            gateway=msgspec.structs.replace(
+                settings.gateway,
+                port=listener.getsockname()[1],
+                control_url=http_url(settings.control.host, control_listener.getsockname()[1]),
+            ),
             control=msgspec.structs.replace(settings.control, port=control_listener.getsockname()[1]),
         )
         phases.done("schema is up to date")

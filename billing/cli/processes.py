@@ -117,17 +117,26 @@ def settings_of(
 @click.command("gateway")
 @gateway_options
 @click.option(
+    "--control-url",
+    metavar="URL",
+    help="Where tenants reach the control process: named to those who ask the gateway for their usage.",
+)
+@click.option(
     "--metrics-port",
     type=click.IntRange(0, 65_535),
     help="Answer /metrics here, with the admin token, on a host without a control process.",
 )
 @click.pass_obj
-def gateway(context: Context, /, metrics_port: int | None, **options: Any) -> None:
+def gateway(context: Context, /, metrics_port: int | None, control_url: str | None, **options: Any) -> None:
     """Run the gateway until Ctrl-C or SIGTERM: N workers behind one listening socket."""
     from billing.app import gateway as process
     from billing.cli.control import with_admin_token
 
     settings = with_admin_token(settings_of(context.with_database(), **options))
+    told = msgspec.structs.replace(
+        settings.gateway, control_url=control_url and check_url(control_url, "--control-url")
+    )
+    settings = msgspec.structs.replace(settings, gateway=told)
     process.main(settings, metrics_port=metrics_port)
 
 

@@ -89,6 +89,10 @@ class DirectoryService:
         """The limits that count a caller's request for a model of that public name."""
         return self.snapshot.limits(caller, model_name)
 
+    def limits_of(self, caller: Caller) -> tuple[Limit, ...]:
+        """Every limit that may count a caller's requests, whatever the model."""
+        return self.snapshot.limits_of(caller)
+
     def terms(self, tenant_id: UUID) -> tuple[Term, ...]:
         """What prices a tenant's usage, by start; empty for a tenant without a plan."""
         return self.snapshot.prices.terms(tenant_id)

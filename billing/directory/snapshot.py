@@ -184,6 +184,11 @@ class Snapshot:
             self._limits_of_callers[asked] = found
         return found
 
+    def limits_of(self, caller: Caller) -> tuple[Limit, ...]:
+        """Every limit that may count a caller's requests, whatever the model; widest first."""
+        own = self._limits.get(caller.tenant_id, {})
+        return tuple(sorted((each for each in own.values() if _counts(each, caller)), key=_breadth))
+
     def models(self) -> list[Model]:
         """Models that something serves, by name."""
         return sorted(
@@ -224,11 +229,13 @@ class Snapshot:
         counting = (
             limit
             for limit in self._limits[caller.tenant_id].values()
-            if limit.project_id in {None, caller.project_id}
-            and limit.key_id in {None, caller.key_id}
-            and limit.model in {None, model_name}
+            if _counts(limit, caller) and limit.model in {None, model_name}
         )
         return tuple(sorted(counting, key=_breadth))
+
+
+def _counts(limit: Limit, caller: Caller) -> bool:
+    return limit.project_id in {None, caller.project_id} and limit.key_id in {None, caller.key_id}
 
 
 def _breadth(limit: Limit) -> tuple[bool, bool, UUID]:

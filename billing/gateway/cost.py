@@ -11,9 +11,8 @@ from decimal import Decimal
 import msgspec
 
 from billing import money
+from billing.pricing.marginal import marginal
 from billing.pricing.measure import REQUEST, Word
-from billing.pricing.price import pieces
-from billing.pricing.rating import Priced, price_at
 from billing.pricing.term import Term
 from billing.tokens.components import Component, components
 from billing.tokens.usage import Provenance, TokenUsage, weakest
@@ -61,17 +60,16 @@ def is_asked(value: bytes | None) -> bool:
 
 def cost_of(usage: TokenUsage, terms: Sequence[Term], model: str, at_us: int) -> Cost:
     """What a request that arrived at an instant costs by its tenant's terms."""
-    used = [(price_at(terms, at_us, model, word), word, quantity) for word, quantity in _used(usage)]
-    rated = [(priced, quantity) for priced, _, quantity in used if isinstance(priced, Priced)]
-    amounts = [_amount(priced, quantity) for priced, quantity in rated]
+    found = marginal(terms, at_us, model, _used(usage))
     is_known = weakest(usage) not in {None, Provenance.ESTIMATED}
-    is_unrated = any(not isinstance(priced, Priced) and word != REQUEST for priced, word, _ in used)
-    currency = next((term.plan.currency for term in terms if term.holds_at(at_us)), None)
+    amount = found.amount
+    if amount is None and is_known and found.currency and not found.unrated:
+        amount = Decimal(0)
     return Cost(
-        amount=money.total(amounts) if amounts or (is_known and currency and not is_unrated) else None,
-        currency=currency,
-        is_estimate=not is_known or any(priced.rate.price.is_cumulative for priced, _ in rated),
-        is_unrated=is_unrated,
+        amount=amount,
+        currency=found.currency,
+        is_estimate=not is_known or found.is_cumulative,
+        is_unrated=bool(found.unrated),
     )
 
 
@@ -82,12 +80,6 @@ def _used(usage: TokenUsage) -> Iterator[tuple[Word, int]]:
         if quantity := split.get(part):
             yield part, quantity
     yield REQUEST, 1
-
-
-def _amount(priced: Priced, quantity: int) -> Decimal:
-    """The price of a first token, times the quantity."""
-    first = next(iter(pieces(priced.rate.price, 0, 1)))
-    return first.price.amount(quantity)
 
 
 def holds_usage(data: bytes, *, finished: bool) -> bool:

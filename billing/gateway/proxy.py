@@ -91,7 +91,9 @@ class Proxy:
         try:
             caller, asked = self.welcome(request.method, request.path, request.headers, request.at_us)
             if isinstance(asked, CatalogRoute):
-                await send_whole(client, 200, catalog(self._directory, asked), request.id, [])
+                await send_whole(
+                    client, 200, catalog(self._directory, asked, caller, request.at_us), request.id, []
+                )
                 return
             work = decide(self._directory, request, caller, asked, self._probes)
             work = await self._admit(work)
@@ -120,7 +122,7 @@ class Proxy:
         if authorization is None and (key := headers.get(b"x-api-key")) is not None:
             # As Anthropic's clients send it.
             authorization = b"Bearer " + key
-        return self._directory.caller(authorization, at_us), route(method, path)
+        return self._directory.caller(authorization, at_us), route(method, path, self._settings.control_url)
 
     async def refuse(
         self,

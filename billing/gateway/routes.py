@@ -12,6 +12,8 @@ from billing.tokens.operation import Dialect
 MODELS_PATH = "/v1/models"
 OLLAMA_PATHS = (TAGS_PATH, VERSION_PATH, PS_PATH)
 """What Ollama's clients ask about a server before they use it."""
+CONTROL_PATHS = ("/v1/usage", "/v1/limits", "/v1/estimate")
+"""What the control process answers, with the same keys; also below the first."""
 PATH_SHOWN_MAX = 200
 """Characters of a path that an error repeats."""
 _OLLAMA_PREFIX = "/api/"
@@ -24,8 +26,11 @@ class CatalogRoute(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
-def route(method: str, path: str) -> Route | CatalogRoute:
-    """What a request asks for; raises ``NotFound`` for a path that is not proxied, ``WrongMethod`` for a wrong method."""
+def route(method: str, path: str, control_url: str | None = None) -> Route | CatalogRoute:
+    """What a request asks for; raises ``NotFound`` for a path that is not proxied, ``WrongMethod`` for a wrong method.
+
+    ``control_url``: where the control process answers, as far as this gateway knows.
+    """
     found = find(path)
     if found is not None:
         _check_method(method, path, "POST")
@@ -36,6 +41,11 @@ def route(method: str, path: str) -> Route | CatalogRoute:
     if path in OLLAMA_PATHS:
         _check_method(method, path, "GET")
         return CatalogRoute(path)
+    if path.startswith(CONTROL_PATHS):
+        where = "the control service (`billing control`)" if control_url is None else control_url
+        raise NotFound(
+            f"{path[:PATH_SHOWN_MAX]} is answered by {where}, with the same key, and not by the gateway"
+        )
     served = ", ".join(sorted([*PATHS, *OLLAMA_PATHS]))
     raise NotFound(
         f"Unknown request URL: {method} {path[:PATH_SHOWN_MAX]}. Served here: {served}, {MODELS_PATH}."

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from copy import copy
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 from sqlalchemy import MetaData, text
@@ -34,7 +35,9 @@ CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 60.0
 POOL_SIZE = 5
 ACTOR_LENGTH_MAX = 200
-_BEGIN = text("SELECT set_config('billing.actor', :actor, true)")
+_BEGIN = text(
+    "SELECT set_config('billing.actor', :actor, true), set_config('billing.tenant_id', :tenant_id, true)"
+)
 _CONNECTION_LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError,
                     asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError, asyncpg.InterfaceError, TimeoutError)  # fmt: skip
 
@@ -52,7 +55,7 @@ class Database:
         if role is not None:
             settings["role"] = role
         self._role = role
-        self._actor = ""
+        self._actor = self._tenant_id = ""
         self._engine = engine_of(
             url,
             settings,
@@ -71,6 +74,12 @@ class Database:
         other._actor = actor[:ACTOR_LENGTH_MAX]  # noqa: SLF001 - another of this very class
         return other
 
+    def for_tenant(self, tenant_id: UUID) -> "Database":
+        """The same pool for one tenant: under the role ``portal`` no row of another is there (P10)."""
+        other = copy(self)
+        other._tenant_id = str(tenant_id)  # noqa: SLF001 - another of this very class
+        return other
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """One transaction: committed when the block ends, rolled back when it raises.
@@ -82,7 +91,7 @@ class Database:
             try:
                 transaction = await connection.begin()
                 # SQLAlchemy's begin sends nothing: asyncpg begins at its first own statement. A COPY is not one.
-                await connection.execute(_BEGIN, {"actor": self._actor})
+                await connection.execute(_BEGIN, {"actor": self._actor, "tenant_id": self._tenant_id})
                 try:
                     yield connection
                 except BaseException:

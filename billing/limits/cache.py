@@ -32,11 +32,14 @@ from importlib.resources import files
 from typing import Any, Protocol
 from uuid import UUID
 
+from billing.clock import MICROSECONDS_PER_SECOND
 from billing.errors import Unavailable
 from billing.infra import valkey
 from billing.infra.valkey import SLOTS, Greeter, Part, Request, Script, ValkeyError, slot_of
-from billing.limits.bucket import Ask, Verdict
+from billing.limits.bucket import Ask, Bucket, Verdict, asks_of, changed, opened, refilled, verdict
+from billing.limits.limit import Limit
 from billing.limits.live import Usage
+from billing.limits.need import NONE
 from billing.limits.outbox import Kind, Post
 from billing.limits.ports import Epoch, NotExecuted
 from billing.limits.twin import Decision, State
@@ -56,6 +59,7 @@ TENANTS_MAX = 10_000
 _STATES = tuple(State)
 _GRANT, _RELEASE = Kind.GRANT, Kind.RELEASE  # members are looked up slowly, on the hot path
 _pack_ask = struct.Struct("<6d3B").pack
+_unpack_bucket = struct.Struct("<6dB").unpack
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +79,10 @@ class Transport(Protocol):
 
     def greet_with(self, greeter: Greeter) -> None:
         """Have every connection begin so, before anything else is sent on it."""
+        ...
+
+    def call(self, *parts: Part, key: bytes | None = None) -> "asyncio.Future[Any]":
+        """Send a command."""
         ...
 
     def script(self, script: Script, keys: Sequence[bytes], args: Sequence[Part]) -> "asyncio.Future[Any]":
@@ -166,6 +174,21 @@ class LimitCache:
                 self._mark(self._unmarked.popleft())
         epoch_us, now_us = await _answer(self._transport.script(EPOCH, keys, []))
         return Epoch(int(epoch_us), int(now_us))
+
+    async def look(self, tenant_id: UUID, limits: Sequence[Limit]) -> list[Verdict]:
+        """What is left of limits that are not for each end user, in the store's time; takes nothing. Raises ``Unavailable``."""
+        prefix, held, _ = _keys_of(tenant_id.int)
+        asks = asks_of(limits, NONE)
+        keys = [prefix + ask.bucket.encode() for ask in asks]
+        answers = (
+            self._transport.call(b"TIME", key=held),
+            self._transport.call(b"HGET", held, b"epoch", key=held),
+            self._transport.call(b"MGET", *keys, key=held),
+        )
+        (seconds, part), epoch, values = [await _answer(each) for each in answers]
+        now_us = int(seconds) * MICROSECONDS_PER_SECOND + int(part)
+        epoch_us = now_us if epoch is None else int(float(epoch))
+        return [_seen(ask, value, now_us, epoch_us) for ask, value in zip(asks, values, strict=True)]
 
     def returned(self) -> None:
         """A server was reached: whatever slots it may have lost are marked again.
@@ -281,6 +304,15 @@ def _admission(tenant_id: UUID, head: Sequence[Part], asks: Sequence[Ask]) -> tu
             )
         )
     return keys, words
+
+
+def _seen(ask: Ask, value: bytes | None, now_us: int, epoch_us: int) -> Verdict:
+    """What is left of a bucket as the script would find it."""
+    if value is None:
+        return verdict(opened(ask, now_us, epoch_us), ask, does_fit=True)
+    level, reserved, at_us, amount, window_us, burst, strict = _unpack_bucket(value)
+    found = Bucket(level, reserved, int(at_us), amount, int(window_us), burst, strict == 1)
+    return verdict(refilled(changed(found, ask), now_us), ask, does_fit=True)
 
 
 def _decision(reply: Sequence[int]) -> Decision:

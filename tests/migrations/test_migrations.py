@@ -21,7 +21,7 @@ from tests import metering_kit as kit
 
 UPGRADE = "import sys; from billing.infra import migrate; migrate.upgrade(sys.argv[1])"
 DATABASES = 8
-HEAD = "0006"
+HEAD = "0007"
 
 ROWS = f"""
 INSERT INTO tenant (id, slug, name, created_at) VALUES ('{kit.TENANT}', 'acme', 'Acme', now());

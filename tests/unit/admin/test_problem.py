@@ -57,7 +57,7 @@ def test_the_text_of_a_failure_stays_inside() -> None:
 
 def test_an_operator_without_a_token_is_asked_for_one() -> None:
     answer = problem(Unauthenticated("no token"), ID)
-    assert headers_of(answer)["www-authenticate"] == 'Bearer realm="billing admin"'
+    assert headers_of(answer)["www-authenticate"] == 'Bearer realm="billing"'
     assert headers_of(answer)["x-request-id"] == str(ID)
     assert set(headers_of(problem(Conflict("x"), ID))) == {"x-request-id"}
 

@@ -71,3 +71,11 @@ def test_the_wrong_method_is_a_405_that_names_the_right_one(method: str, path: s
     with pytest.raises(BillingError, match=f"takes {takes}, not {method}") as refusal:
         route(method, path)
     assert problem(refusal.value).status == 405
+
+
+def test_what_the_control_process_answers_is_said_with_its_address() -> None:
+    for path in ("/v1/usage", "/v1/usage/019ab3f4", "/v1/limits", "/v1/estimate"):
+        with pytest.raises(NotFound, match="is answered by http://control:8091, with the same key"):
+            route("GET", path, "http://control:8091")
+    with pytest.raises(NotFound, match="billing control"):
+        route("GET", "/v1/limits")
