@@ -180,14 +180,16 @@ class LimitCache:
         prefix, held, _ = _keys_of(tenant_id.int)
         asks = asks_of(limits, NONE)
         keys = [prefix + ask.bucket.encode() for ask in asks]
+        marker = self._marker(tenant_id)
         answers = (
             self._transport.call(b"TIME", key=held),
             self._transport.call(b"HGET", held, b"epoch", key=held),
+            self._transport.call(b"GET", marker, key=marker),
             self._transport.call(b"MGET", *keys, key=held),
         )
-        (seconds, part), epoch, values = [await _answer(each) for each in answers]
+        (seconds, part), own, epoch, values = [await _answer(each) for each in answers]
         now_us = int(seconds) * MICROSECONDS_PER_SECOND + int(part)
-        epoch_us = now_us if epoch is None else int(float(epoch))
+        epoch_us = int(float(own or epoch or now_us))
         return [_seen(ask, value, now_us, epoch_us) for ask, value in zip(asks, values, strict=True)]
 
     def returned(self) -> None:

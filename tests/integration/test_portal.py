@@ -174,6 +174,8 @@ async def test_limits_say_what_is_left_and_looking_takes_nothing(world: World) -
     await world.directory.refresh()
     caller = world.directory.caller(f"Bearer {world.keys['acme']}".encode(), now_us())
     limits = [each for each in world.directory.limits_of(caller) if not each.per_end_user]
+    untouched = {each["meter"]: each["remaining"] for each in (await world.told("/v1/limits"))["limits"]}
+    assert untouched == {"tokens": 1_000, "concurrency": 3, "requests": None, "output_tokens": 100}
     permit = await world.admission.admit(new_id(), limits, need(300))
     for _ in range(3):
         told = (await world.told("/v1/limits"))["limits"]
