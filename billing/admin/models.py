@@ -50,6 +50,8 @@ class ModelDocument(msgspec.Struct, frozen=True):
     reasoning_tags: Tags | None
     tokenizer: str | None
     """What counts its text where its engine has no count."""
+    context_tokens: int | None
+    output_cap: int | None
     deployments: tuple[DeploymentDocument, ...]
 
 
@@ -74,6 +76,8 @@ class NewModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     aliases: list[str] = []
     reasoning_tags: Tags | None = None
     tokenizer: str | None = None
+    context_tokens: int | None = None
+    output_cap: int | None = None
 
 
 class ModelChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,6 +86,8 @@ class ModelChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     reasoning_tags: Tags | UnsetType | None = UNSET
     tokenizer: str | UnsetType | None = UNSET
+    context_tokens: int | UnsetType | None = UNSET
+    output_cap: int | UnsetType | None = UNSET
 
 
 class Deploy(NewDeployment, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -104,6 +110,8 @@ MODEL = ModelDocument(
     archived_at=None,
     reasoning_tags=Tags("<think>", "</think>"),
     tokenizer="llama3",
+    context_tokens=131_072,
+    output_cap=8_192,
     deployments=(DeploymentDocument("gpu-1", "meta/llama-3.1-70b-instruct", 1, 0),),
 )
 DEPLOYED = msgspec.structs.replace(
@@ -111,8 +119,10 @@ DEPLOYED = msgspec.structs.replace(
 )
 ARCHIVED = msgspec.structs.replace(DEPLOYED, archived_at="2026-11-25T10:00:00Z")
 DEPLOYMENT = NewDeployment("gpu-1", "meta/llama-3.1-70b-instruct")
-NEW = NewModel("llama-3.1-70b", [DEPLOYMENT], ["llama"], MODEL.reasoning_tags, MODEL.tokenizer)
-CHANGE = ModelChange("llama-3.1-70b", MODEL.reasoning_tags, MODEL.tokenizer)
+NEW = NewModel(
+    "llama-3.1-70b", [DEPLOYMENT], ["llama"], MODEL.reasoning_tags, MODEL.tokenizer, 131_072, 8_192
+)
+CHANGE = ModelChange("llama-3.1-70b", MODEL.reasoning_tags, MODEL.tokenizer, 131_072, 8_192)
 DEPLOY = Deploy(backend="gpu-2", model="llama-3.1-70b", weight=3)
 
 
@@ -136,7 +146,9 @@ class ModelController(Controller):
         """A new model with its deployments. Its name and aliases answer to no other model.
 
         `reasoning_tags` are for models whose server leaves them in the answer. `tokenizer` is the absolute path of a
-        `tokenizer.json` on the gateways' hosts, or the name of a vocabulary that they have.
+        `tokenizer.json` on the gateways' hosts, or the name of a vocabulary that they have. `context_tokens` is what a
+        prompt and its answer hold together; `output_cap` is asked for in the place of longer answers, which the reply
+        says in `x-billing-output-cap`.
         """
         return document(
             await services.fleet.add_model(
@@ -145,6 +157,8 @@ class ModelController(Controller):
                 data.aliases,
                 reasoning_tags=data.reasoning_tags.tags() if data.reasoning_tags else None,
                 tokenizer=data.tokenizer,
+                context_tokens=data.context_tokens,
+                output_cap=data.output_cap,
             )
         )
 
@@ -157,7 +171,13 @@ class ModelController(Controller):
         said = data.reasoning_tags
         tags = said.tags() if isinstance(said, Tags) else said
         return document(
-            await services.fleet.change_model(data.model, reasoning_tags=tags, tokenizer=data.tokenizer)
+            await services.fleet.change_model(
+                data.model,
+                reasoning_tags=tags,
+                tokenizer=data.tokenizer,
+                context_tokens=data.context_tokens,
+                output_cap=data.output_cap,
+            )
         )
 
     @post(
@@ -192,5 +212,7 @@ def document(listed: ListedModel) -> ModelDocument:
         archived_at=written_or_none(model.archived_at_us),
         reasoning_tags=Tags(tags.start, tags.end) if tags else None,
         tokenizer=model.tokenizer,
+        context_tokens=model.context_tokens,
+        output_cap=model.output_cap,
         deployments=tuple(deployments),
     )

@@ -28,6 +28,15 @@ tokenizer_option = click.option(
     metavar="FILE|NAME",
     help="What counts its text where its engine does not: a tokenizer.json on the gateways' hosts, or llama3.",
 )
+context_option = click.option(
+    "--context-tokens", type=int, metavar="N", help="What prompt and answer hold together; 0 for not known."
+)
+cap_option = click.option(
+    "--output-cap",
+    type=int,
+    metavar="N",
+    help="The most tokens of an answer: asked for in the place of more, and the reply says so; 0 for none.",
+)
 
 
 @click.group("models")
@@ -41,6 +50,8 @@ def models() -> None:
 @click.option("--alias", "aliases", multiple=True, help="Another name that callers may ask for; may repeat.")
 @tags_option
 @tokenizer_option
+@context_option
+@cap_option
 @output.json_option
 @click.pass_obj
 def add(
@@ -50,6 +61,8 @@ def add(
     aliases: tuple[str, ...],
     tags: tuple[str, str] | None,
     tokenizer: str | None,
+    context_tokens: int | None,
+    output_cap: int | None,
     as_json: bool,
 ) -> None:
     """Add a model with its public NAME. Usage is priced by this name, whatever alias was asked for."""
@@ -61,6 +74,8 @@ def add(
             aliases,
             reasoning_tags=ReasoningTags(*tags) if tags else None,
             tokenizer=tokenizer,
+            context_tokens=context_tokens or None,
+            output_cap=output_cap or None,
         )
     )
     _report(made, as_json)
@@ -72,6 +87,8 @@ def add(
 @click.option("--no-reasoning-tags", "has_no_tags", is_flag=True, help="Its answers hold no such tags.")
 @tokenizer_option
 @click.option("--no-tokenizer", "has_no_tokenizer", is_flag=True, help="Nothing counts but its engine.")
+@context_option
+@cap_option
 @output.json_option
 @click.pass_obj
 def change(
@@ -81,9 +98,11 @@ def change(
     has_no_tags: bool,
     tokenizer: str | None,
     has_no_tokenizer: bool,
+    context_tokens: int | None,
+    output_cap: int | None,
     as_json: bool,
 ) -> None:
-    """Change how the text of the model NAME is read; what is not said stays."""
+    """Change how the text of the model NAME is read, and how long it may become; what is not said stays."""
     if (tags and has_no_tags) or (tokenizer and has_no_tokenizer):
         raise click.UsageError("either say what it is or that there is none, not both")
     wanted: ReasoningTags | UnsetType | None = ReasoningTags(*tags) if tags else UNSET
@@ -93,6 +112,8 @@ def change(
             name,
             reasoning_tags=None if has_no_tags else wanted,
             tokenizer=None if has_no_tokenizer else counter,
+            context_tokens=UNSET if context_tokens is None else context_tokens or None,
+            output_cap=UNSET if output_cap is None else output_cap or None,
         )
     )
     if as_json:
@@ -139,7 +160,7 @@ def list_(context: Context, rows_max: int, as_json: bool) -> None:
     if as_json:
         output.document([_document(each) for each in found[:rows_max]])
         return
-    columns = ("Model*", "Aliases*", "Answered by*", "Tags, tokenizer*", "Added", "Archived")
+    columns = ("Model*", "Aliases*", "Answered by*", "Text*", "Added", "Archived")
     output.listing(columns, found, _row, rows_max=rows_max, empty=EMPTY)
 
 
@@ -171,7 +192,7 @@ def _place(placement: Placement) -> str:
 def _settings(model: Model) -> tuple[str, ...]:
     """What is set of how its text is read."""
     tags = (str(model.reasoning_tags),) if model.reasoning_tags else ()
-    return (*tags, model.tokenizer) if model.tokenizer else tags
+    return (*tags, *((model.tokenizer,) if model.tokenizer else ()), *_lengths(model))
 
 
 def _text(model: Model) -> tuple[str, ...]:
@@ -179,7 +200,13 @@ def _text(model: Model) -> tuple[str, ...]:
     return (
         f"reasoning between {model.reasoning_tags}" if model.reasoning_tags else "no reasoning tags",
         f"tokenizer {model.tokenizer}" if model.tokenizer else "no tokenizer",
+        *_lengths(model),
     )
+
+
+def _lengths(model: Model) -> tuple[str, ...]:
+    context = (f"context {model.context_tokens:,}",) if model.context_tokens else ()
+    return (*context, f"answers to {model.output_cap:,}") if model.output_cap else context
 
 
 def _row(listed: ListedModel) -> tuple[output.Cell, ...]:
@@ -204,6 +231,8 @@ def _document(listed: ListedModel) -> dict[str, object]:
         "archived_at": output.timestamp(model.archived_at_us),
         "reasoning_tags": tags and {"start": tags.start, "end": tags.end},
         "tokenizer": model.tokenizer,
+        "context_tokens": model.context_tokens,
+        "output_cap": model.output_cap,
         "deployments": [
             {
                 "backend": placement.backend,

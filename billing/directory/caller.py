@@ -68,6 +68,10 @@ class Model(msgspec.Struct, frozen=True):
     reasoning_end: str | None = None
     tokenizer: str | None = None
     """The path of a ``tokenizer.json`` on this host, or the name of a vocabulary."""
+    context_tokens: int | None = None
+    """What prompt and answer hold together."""
+    output_cap: int | None = None
+    """The most tokens of an answer."""
 
 
 class Deployment(msgspec.Struct, frozen=True):

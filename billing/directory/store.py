@@ -26,7 +26,7 @@ SELECT jsonb_build_object(
   'models', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'id', id, 'name', name, 'aliases', aliases, 'archived', archived_at IS NOT NULL,
       'created_us', (extract(epoch FROM created_at) * 1000000)::bigint, 'reasoning_start', reasoning_start,
-      'reasoning_end', reasoning_end, 'tokenizer', tokenizer, 'version', version)), '[]')
+      'reasoning_end', reasoning_end, 'tokenizer', tokenizer, 'context_tokens', context_tokens, 'output_cap', output_cap, 'version', version)), '[]')
       FROM model WHERE version > :since),
   'deployments', (SELECT coalesce(jsonb_agg(jsonb_build_object(
       'id', id, 'model_id', model_id, 'backend_id', backend_id, 'backend_model', backend_model, 'weight', weight,

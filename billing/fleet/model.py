@@ -12,6 +12,7 @@ NAME_LENGTH_MAX = 128
 ALIASES_MAX = 32
 TAG_LENGTH_MAX = 64
 TOKENIZER_LENGTH_MAX = 500
+TOKENS_MAX = 1_000_000_000
 TOKENIZER_SUFFIX = ".json"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*")
@@ -43,6 +44,10 @@ class Model(msgspec.Struct, frozen=True):
     tokenizer: str | None = None
     """What counts its text where its engine has no count: the path of an HF ``tokenizer.json`` on each gateway's host,
     or the name of a vocabulary that the gateway has (``llama3``)."""
+    context_tokens: int | None = None
+    """What prompt and answer hold together, where that is known: it bounds what a request can use."""
+    output_cap: int | None = None
+    """The most tokens of an answer, which gateways ask for in the place of more; the reply says so."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -94,6 +99,13 @@ def check_tags(tags: ReasoningTags, where: str = "reasoning_tags") -> ReasoningT
     if tags.start == tags.end:
         raise InvalidInput(f"{where}: start and end must differ, got {tags.start!r} twice", where)
     return tags
+
+
+def check_tokens(count: int | None, where: str) -> int | None:
+    """A number of tokens, or none; raises ``InvalidInput`` naming ``where``."""
+    if count is not None and not 1 <= count <= TOKENS_MAX:
+        raise InvalidInput(f"{where}: 1 to {TOKENS_MAX:,} tokens, got {count:,}", where)
+    return count
 
 
 def check_tokenizer(text: str, where: str = "tokenizer") -> str:

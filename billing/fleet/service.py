@@ -12,7 +12,15 @@ from billing.fleet import deployment as deployments
 from billing.fleet import store
 from billing.fleet.backend import Backend, Credential, OnHangUp
 from billing.fleet.deployment import DEPLOYMENTS_MAX, Deployment, DeploymentRequest, Placement
-from billing.fleet.model import Model, ReasoningTags, check_names, check_tags, check_tokenizer, check_unique
+from billing.fleet.model import (
+    Model,
+    ReasoningTags,
+    check_names,
+    check_tags,
+    check_tokenizer,
+    check_tokens,
+    check_unique,
+)
 from billing.ids import NewId
 from billing.infra.postgres import Connection, Database
 
@@ -136,6 +144,8 @@ class FleetService:
         *,
         reasoning_tags: ReasoningTags | None = None,
         tokenizer: str | None = None,
+        context_tokens: int | None = None,
+        output_cap: int | None = None,
     ) -> ListedModel:
         """A new model with its deployments, at least one. Its name and aliases answer to no other model."""
         names = check_names(name, tuple(aliases))
@@ -147,6 +157,8 @@ class FleetService:
             created_at_us=self._clock(),
             reasoning_tags=None if reasoning_tags is None else check_tags(reasoning_tags),
             tokenizer=None if tokenizer is None else check_tokenizer(tokenizer),
+            context_tokens=check_tokens(context_tokens, "context_tokens"),
+            output_cap=check_tokens(output_cap, "output_cap"),
         )
         async with self._database.transaction() as connection:
             await store.lock_names(connection)
@@ -161,13 +173,18 @@ class FleetService:
         *,
         reasoning_tags: ReasoningTags | UnsetType | None = UNSET,
         tokenizer: str | UnsetType | None = UNSET,
+        context_tokens: int | UnsetType | None = UNSET,
+        output_cap: int | UnsetType | None = UNSET,
     ) -> ListedModel:
-        """Change how a model's text is read; ``UNSET`` leaves a part as it is, None takes it away."""
+        """Change how a model's text is read and how long it may become; ``UNSET`` leaves a part as it is, None takes it away."""
         said: dict[str, object] = {}
         if reasoning_tags is not UNSET:
             said["reasoning_tags"] = reasoning_tags and check_tags(reasoning_tags)
         if tokenizer is not UNSET:
             said["tokenizer"] = None if tokenizer is None else check_tokenizer(tokenizer)
+        for name_, count in (("context_tokens", context_tokens), ("output_cap", output_cap)):
+            if count is not UNSET:
+                said[name_] = check_tokens(count, name_)
         async with self._database.transaction() as connection:
             await store.lock_names(connection)
             changed = msgspec.structs.replace(await _model(connection, name), **said)

@@ -166,13 +166,15 @@ def _backends() -> Select[Any]:
     return select(*shown, backend.c.credential.is_not(None).label("has_credential"))
 
 
-def _text_of(of: Model) -> dict[str, str | None]:
-    """The columns that say how a model's text is read."""
+def _text_of(of: Model) -> dict[str, str | int | None]:
+    """The columns that say how a model's text is read, and how long it may become."""
     tags = of.reasoning_tags
     return {
         "reasoning_start": tags.start if tags else None,
         "reasoning_end": tags.end if tags else None,
         "tokenizer": of.tokenizer,
+        "context_tokens": of.context_tokens,
+        "output_cap": of.output_cap,
     }
 
 
@@ -203,6 +205,8 @@ def _model_of(row: Row[Any]) -> Model:
         archived_at_us=_instant(row.archived_at),
         reasoning_tags=_tags(row.reasoning_start, row.reasoning_end),
         tokenizer=row.tokenizer,
+        context_tokens=row.context_tokens,
+        output_cap=row.output_cap,
     )
 
 

@@ -37,6 +37,10 @@ model = Table(
     Column("reasoning_start", TEXT),
     Column("reasoning_end", TEXT),
     Column("tokenizer", TEXT),
+    Column("context_tokens", BIGINT),
+    Column("output_cap", BIGINT),
+    CheckConstraint("context_tokens > 0", name="context_tokens"),
+    CheckConstraint("output_cap > 0", name="output_cap"),
     UniqueConstraint("name", name="model_name_key"),
     Index("ix_model_version", "version"),
 )

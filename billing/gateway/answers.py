@@ -30,6 +30,8 @@ from billing.tokens.usage import NOTHING_USED, Outcome, TokenUsage
 
 JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
 STATUS_CLIENT_CLOSED = 499
+OUTPUT_CAP = b"x-billing-output-cap"
+"""The header that tells a client that its answer was asked for with fewer tokens than it wanted."""
 STATUS_REFUSED_MIN = 300
 _COMPLETE = Outcome.COMPLETE  # a member is looked up slowly, on the hot path
 """An engine that redirects has not answered either."""
@@ -328,7 +330,8 @@ class Answers:
             self._counts["upstream_broken_after_end"] += 1
 
     def _head_of(self, work: Work, reply: Reply) -> Headers:
-        return [*reply_headers(reply.headers, work.id_text), *self._limit_headers(work)]
+        head = [*reply_headers(reply.headers, work.id_text), *self._limit_headers(work)]
+        return head if work.cap is None else [*head, (OUTPUT_CAP, b"%d" % work.cap)]
 
     def _stream_head_of(self, work: Work, reply: Reply) -> Headers:
         """Bytes without events hold no cost, but what they cost is known beforehand, if at all."""

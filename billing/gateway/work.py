@@ -68,6 +68,10 @@ class Work(msgspec.Struct, frozen=True):
     """What counts the model's text where its engine cannot."""
     terms: tuple[Term, ...] | None = None
     """What prices the request, where its client wants to be told what it costs."""
+    context_tokens: int | None = None
+    """What its prompt and answer hold together, where that is known."""
+    cap: int | None = None
+    """The length of its answer that the operator set in the place of what the client wanted."""
 
     def __repr__(self) -> str:
         return f"<Work {self.request!r} {self.meter!r}>"
@@ -77,14 +81,23 @@ class Work(msgspec.Struct, frozen=True):
         call = self.call
         prompt_bytes, answers = call.prompt_bytes(), call.answers()
         expected = expectation.output(self.caller.tenant_id, self.model, call.output_max)
+        most, context = call.output_most(), self.context_tokens
+        expected_input, input_most = expectation.input(self.model, prompt_bytes), prompt_bytes or 1
+        if context is not None:
+            # A prompt of each of several, and an answer to each, fill a context of their own.
+            all_contexts = context * answers
+            expected, expected_input = min(expected, context), min(expected_input, all_contexts)
+            input_most = min(input_most, all_contexts)
+            most = all_contexts if most is None else min(most, all_contexts)
         return Need(
-            expectation.input(self.model, prompt_bytes),
+            expected_input,
             min(call.output_bound(expected), answers * expected),
-            prompt_bytes or 1,
-            call.output_most(),
+            input_most,
+            most,
             call.end_user or "",
             answers,
             call.output_member,
+            expectation.is_guess(self.caller.tenant_id, self.model),
         )
 
     @property
@@ -144,6 +157,9 @@ def decide(
         call, terms = call.telling_usage(), directory.terms(caller.tenant_id)
     model = directory.model(call.model) if call.model else _only_model(directory, call)
     target = choose(_serving(directory, model, call), request.id, model.name)
+    asked_max = call.output_max
+    if model.output_cap is not None:
+        call = call.capped(model.output_cap)
     engine = probes.engine_at(target.backend, engine_of(target.backend.engine))
     if engine.folds_names and not call.content_type.startswith(FORM):
         check_spelling(members_of(call.body))
@@ -170,6 +186,8 @@ def decide(
         tags=tags,
         vocabulary=model.tokenizer,
         terms=terms,
+        context_tokens=model.context_tokens,
+        cap=call.output_max if call.output_max != asked_max else None,
     )
 
 

@@ -27,7 +27,8 @@ TOLERANCE_SHARE = 1e-14
 """What rounding may take from a level, so that waiting exactly the told time is enough: absolute, and of the burst."""
 SLOT_WAIT_US = MICROSECONDS_PER_SECOND
 """The wait told when all slots are taken: nobody knows when a running request ends."""
-
+GUESS_SHARE = 0.25
+"""What a guess may reserve of a burst; what is used beyond it is a debt like any other."""
 _SIDES = {Meter.TOKENS: Side.BOTH, Meter.INPUT_TOKENS: Side.INPUT, Meter.OUTPUT_TOKENS: Side.OUTPUT}
 _INPUT, _OUTPUT, _NEITHER = (
     Side.INPUT,
@@ -80,7 +81,7 @@ class Verdict(msgspec.Struct, frozen=True):
 def ask_of(limit: Limit, need: Need, replicas: int = 1) -> Ask:
     """What a request asks of a limit, or of one worker's share of it.
 
-    A bound beyond the burst reserves the burst; what is used beyond it is a debt. A strict limit reserves the worst case.
+    A bound beyond the burst reserves the burst, a mere guess a part of it; what is used beyond is a debt. A strict limit reserves the worst case.
     """
     amount: float = limit.amount
     burst: float = limit.amount if limit.burst is None else limit.burst
@@ -115,6 +116,9 @@ def asked_again(ask: Ask, need: Need) -> Ask:
 
 def _held(side: Side, need: Need, burst: float, *, is_strict: bool) -> float:
     tokens = tokens_of(side, need, is_strict=is_strict)
+    if need.is_guess and not is_strict and side is not _INPUT and tokens > burst * GUESS_SHARE:
+        # A worker that has learned nothing would wait for a whole bucket, which others who know never leave it.
+        tokens = burst * GUESS_SHARE
     return burst if tokens > burst else max(1, tokens)
 
 

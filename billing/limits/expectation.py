@@ -65,6 +65,11 @@ class Expectation:
         learned = self._unsaid_tokens if recent is None or recent.bound is None else int(recent.bound)
         return learned if said is None else min(said, learned)
 
+    def is_guess(self, tenant_id: UUID, model: str) -> bool:
+        """Whether nothing was learned of a tenant's answers from a model yet."""
+        recent = self._answers.get((tenant_id, model))
+        return recent is None or recent.bound is None
+
     def input(self, model: str, prompt_bytes: int) -> int:
         """Tokens that a prompt of so many bytes is expected to hold at most."""
         recent = self._prompts.get(model)

@@ -7,7 +7,7 @@ class Need(msgspec.Struct, frozen=True):
     """Tokens that a request is expected to use at most, those that it can use at worst, and for which end user.
 
     ``output_most`` None: nobody knows how long the answer may become. ``end_user`` empty: the request names none.
-    ``answers``: how many it asks for; ``output_member``: the member that says how long each may become.
+    ``is_guess``: nothing was learned yet of such answers. ``answers``: how many it asks for; ``output_member``: the member that says how long each may become.
     """
 
     input: int
@@ -17,6 +17,7 @@ class Need(msgspec.Struct, frozen=True):
     end_user: str = ""
     answers: int = 1
     output_member: str = "max_tokens"
+    is_guess: bool = False
 
     @property
     def total(self) -> int:

@@ -104,6 +104,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, metaclass=CallMeta):
         """The output tokens that the call cannot go beyond; None where it sets its answer no limit."""
         return None if self.output_max is None and self.output_bound(1) > 0 else self.output_bound(0)
 
+    def capped(self, cap: int) -> Self:  # noqa: ARG002 - only text can be made shorter
+        """The same call for answers of at most so many tokens, itself where it asks for no more or makes no text.
+
+        Raises ``InvalidInput`` where only the client can say so.
+        """
+        return self
+
+    def is_longer(self, cap: int) -> bool:
+        """Whether an answer may have more tokens than a cap."""
+        return (self.output_max is None or self.output_max > cap) and self.output_bound(1) > 0
+
     def prompt_bytes(self) -> int:
         """Bytes that hold prompt text, from which its tokens are estimated; a file in a form is none."""
         return len(self.body)

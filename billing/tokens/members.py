@@ -87,6 +87,19 @@ def with_members(members: Members, changes: dict[str, Any]) -> bytes:
     return _encode(changed)
 
 
+def capped_members(members: Members, names: tuple[str, ...], added: str, cap: int) -> Members:
+    """Members in which each of some names that is there says at most ``cap``, and ``added`` says it where none is there."""
+    changed = dict(members)
+    for name in names:
+        if name in members:
+            tokens = count_of(members, name)
+            if tokens is None or tokens > cap:
+                changed[name] = msgspec.Raw(b"%d" % cap)
+    if not any(name in members for name in names):
+        changed[added] = msgspec.Raw(b"%d" % cap)
+    return changed
+
+
 def model_of(members: Members, *, required: bool = True) -> str:
     """The model's name; with ``required`` false ``""`` where none is given. Raises ``InvalidInput``."""
     model = member(members, "model", _string if required else _string_or_null, "a string")

@@ -309,17 +309,19 @@ def snapshot(
     rates: str = "",
     tags: tuple[str, str] | None = None,
     tokenizer: str | None = None,
+    context_tokens: int | None = None,
+    output_cap: int | None = None,
     **changes: Any,
 ) -> Snapshot:
     """One model ``tiny`` (alias ``small``) at one backend, which calls it ``weights``; ``changes`` are the backend's.
 
-    With ``rates`` the tenant has a plan of them; ``tags`` and ``tokenizer`` are the model's.
+    With ``rates`` the tenant has a plan of them; ``tags``, ``tokenizer`` and lengths are the model's.
     """
     backend = Backend(BACKEND_ID, "gpu-1", url, engine, None, None, archived=False, version=1)
     start, end = tags or (None, None)
     model = Model(
         MODEL_ID, "tiny", ("small",), archived=False, created_us=NOW_US, version=1, reasoning_start=start,
-        reasoning_end=end, tokenizer=tokenizer,
+        reasoning_end=end, tokenizer=tokenizer, context_tokens=context_tokens, output_cap=output_cap,
     )  # fmt: skip
     place = Deployment(DEPLOYMENT_ID, MODEL_ID, BACKEND_ID, "weights", 1, 0, archived=not served, version=1)
     made = Snapshot()

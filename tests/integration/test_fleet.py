@@ -104,6 +104,12 @@ async def test_how_a_model_s_text_is_read_is_said_changed_and_taken_away(
     )
     assert await service.model("qwen") == added
     assert (added.model.reasoning_tags, added.model.tokenizer) == (tags, "/models/qwen/tokenizer.json")
+    changed = await service.change_model("qwen", context_tokens=32_768, output_cap=4_096)
+    assert (changed.model.context_tokens, changed.model.output_cap) == (32_768, 4_096)
+    changed = await service.change_model("qwen", output_cap=None)
+    assert (changed.model.context_tokens, changed.model.output_cap) == (32_768, None)
+    with pytest.raises(InvalidInput, match="output_cap: 1 to 1,000,000,000 tokens, got 0"):
+        await service.change_model("qwen", output_cap=0)
     changed = await service.change_model("qwen", tokenizer="qwen3")
     assert (changed.model.reasoning_tags, changed.model.tokenizer) == (tags, "qwen3")
     changed = await service.change_model("qwen", reasoning_tags=None)

@@ -1,6 +1,6 @@
 """Anthropic's dialect: messages, and counting the tokens of one that is not sent (Anthropic's SDK ``types``; protocols.md §5)."""
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -15,6 +15,7 @@ from billing.tokens.dialects.anthropic_meter import (
 from billing.tokens.engines import Engine
 from billing.tokens.members import (
     Members,
+    capped_members,
     end_user_of,
     flag,
     member,
@@ -53,6 +54,13 @@ class AnthropicCall(Call, frozen=True, kw_only=True):
 
 class MessageCall(AnthropicCall, frozen=True, kw_only=True):
     """One message to be answered."""
+
+    def capped(self, cap: int) -> Self:
+        """The same call for answers of at most so many tokens."""
+        if not self.is_longer(cap):
+            return self
+        members = capped_members(self.members, ("max_tokens",), "max_tokens", cap)
+        return msgspec.structs.replace(self, members=members, body=with_members(members, {}), output_max=cap)
 
     def stream_meter(self, engine: Engine) -> StreamMeter:
         """What follows the streamed reply."""

@@ -6,7 +6,7 @@ object with text and media; an array without a number in it is an array of promp
 answers, too: an array with one object for each.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -20,6 +20,7 @@ from billing.tokens.engines import Engine
 from billing.tokens.fixed import FixedReplyMeter, UnstreamedMeter
 from billing.tokens.members import (
     Members,
+    capped_members,
     count_of,
     flag,
     items_of,
@@ -50,6 +51,13 @@ class NativeCall(Call, frozen=True, kw_only=True):
     members: Members
     view: View
     """What the client asked to see of the reply."""
+
+    def capped(self, cap: int) -> Self:
+        """The same call for answers of at most so many tokens."""
+        if not self.is_longer(cap):
+            return self
+        members = capped_members(self.members, ("n_predict", *_OUTPUT_MAX_NAMES), "n_predict", cap)
+        return msgspec.structs.replace(self, members=members, body=with_members(members, {}), output_max=cap)
 
     def output_bound(self, unsaid: int) -> int:
         """The most output tokens that the call may use: a limit of 0 still generates one (measured)."""

@@ -3,7 +3,9 @@
 Its counts are part of every reply, so nothing is asked for besides. A request streams unless it says otherwise.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+
+import msgspec
 
 from billing.tokens.call import Asked, Call
 from billing.tokens.dialects.ollama_meter import (
@@ -46,6 +48,14 @@ class OllamaCall(Call, frozen=True, kw_only=True):
     def output_bound(self, unsaid: int) -> int:
         """The most output tokens that the call may use; embeddings and descriptions have none."""
         return super().output_bound(unsaid) if self.operation in _TEXT else 0
+
+    def capped(self, cap: int) -> Self:
+        """The same call for answers of at most so many tokens."""
+        if not self.is_longer(cap):
+            return self
+        options = an_object(self.members, "options") | {"num_predict": cap}
+        body = with_members(self.members, {"options": options})
+        return msgspec.structs.replace(self, members=members_of(body), body=body, output_max=cap)
 
     def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:
         """The body to send: as it came unless the model has another name there, or a stream is wanted for a whole reply."""

@@ -1,6 +1,8 @@
 """OpenAI's ``/v1/responses``, ``/v1/responses/compact`` and counting a prompt's tokens (openai-openapi; protocols.md §5)."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+
+import msgspec
 
 from billing.errors import InvalidInput
 from billing.tokens.call import Asked, Call
@@ -10,6 +12,7 @@ from billing.tokens.engines import Engine
 from billing.tokens.fixed import NOTHING_GENERATED, FixedReplyMeter, UnstreamedMeter
 from billing.tokens.members import (
     Members,
+    capped_members,
     end_user_of,
     flag,
     members_of,
@@ -40,6 +43,13 @@ class ResponsesCall(Call, frozen=True, kw_only=True):
     members: Members
     timings_asked: bool = False
     """The client itself asked for llama.cpp's running counts."""
+
+    def capped(self, cap: int) -> Self:
+        """The same call for answers of at most so many tokens."""
+        if not self.is_longer(cap):
+            return self
+        members = capped_members(self.members, _OUTPUT_MAX_NAMES, "max_output_tokens", cap)
+        return msgspec.structs.replace(self, members=members, body=with_members(members, {}), output_max=cap)
 
     def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:
         """The body to send: as it came where nothing must change, else with the model's name and the counts asked for."""

@@ -13,6 +13,7 @@ from billing.tokens.engines import Engine, Merge
 from billing.tokens.members import (
     Members,
     an_object,
+    capped_members,
     end_user_of,
     flag,
     items_of,
@@ -47,6 +48,13 @@ class TextCall(Call, frozen=True, kw_only=True):
     members: Members
     wish: Wish
     """What the client itself asked to be told in a stream."""
+
+    def capped(self, cap: int) -> Self:
+        """The same call for answers of at most so many tokens."""
+        if not self.is_longer(cap):
+            return self
+        members = capped_members(self.members, _OUTPUT_MAX_NAMES, "max_tokens", cap)
+        return msgspec.structs.replace(self, members=members, body=with_members(members, {}), output_max=cap)
 
     def check(self, engine: Engine) -> None:
         """Raises ``InvalidInput`` for a request whose reply the engine does not count whole."""

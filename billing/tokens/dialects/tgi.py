@@ -4,7 +4,7 @@ No model stands in a request, since a server has one. Counts come in ``details``
 out again where the client did not.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -14,6 +14,7 @@ from billing.tokens.dialects.tgi_meter import TgiReplyMeter, TgiStreamMeter
 from billing.tokens.engines import Engine
 from billing.tokens.members import (
     Members,
+    capped_members,
     flag,
     member,
     members_of,
@@ -44,6 +45,16 @@ class TgiCall(Call, frozen=True, kw_only=True):
     """None where the request has none, which is not the same as empty ones."""
     shows_details: bool
     """Whether the client itself asked for details."""
+
+    def capped(self, cap: int) -> Self:
+        """The same call for answers of at most so many tokens."""
+        if not self.is_longer(cap):
+            return self
+        parameters = capped_members(self.parameters or {}, (), "max_new_tokens", cap)
+        body = with_members(self.members, {"parameters": parameters})
+        return msgspec.structs.replace(
+            self, members=members_of(body), parameters=parameters, body=body, output_max=cap
+        )
 
     def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:  # noqa: ARG002 - TGI knows no model
         """The body to send, with details asked for; whether it streams, the path says, and on the root path ``stream``."""

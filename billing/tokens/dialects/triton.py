@@ -6,7 +6,7 @@ ask. The one backend known to refuse is vLLM's from before it had them: it takes
 """
 
 import re
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -50,6 +50,15 @@ class TritonCall(Call, frozen=True, kw_only=True):
     members: Members
     parameters: Members
     """What stands in ``parameters``: read by the server as if it stood beside it."""
+
+    def capped(self, cap: int) -> Self:
+        """The same call; raises ``InvalidInput`` for longer answers: where their length stands is the deployment's choice."""
+        if self.is_longer(cap):
+            raise InvalidInput(
+                f"answers of this model have at most {cap:,} tokens; set `{self.output_member}` to at most {cap}",
+                self.output_member,
+            )
+        return self
 
     def upstream_body(self, engine: Engine, backend_model: str, *, stream: bool) -> bytes:  # noqa: ARG002 - the path says both
         """The body to send: as it came where nothing must change, else with the counts asked for."""

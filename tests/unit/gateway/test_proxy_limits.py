@@ -5,7 +5,7 @@ import pytest
 
 from billing.errors import BillingError, LimitReached, LimitsUnavailable, Unavailable
 from billing.limits.limit import Meter
-from tests.gateway.fakes import FakeReply, World, json_reply, limit
+from tests.gateway.fakes import FakeReply, World, json_reply, limit, snapshot
 from tests.unit.gateway.test_proxy import DONE, FINISH, STREAM, USED, WHOLE, body, said
 
 LIMITS = (limit(), limit(Meter.TOKENS, 1_000))
@@ -108,3 +108,11 @@ async def test_an_unknown_model_costs_nothing() -> None:
     world = World(limits=LIMITS)
     await world.serve(msgspec.json.encode({"model": "other", "messages": []}))
     assert (world.client.status, world.journal.names) == (404, ["head", "end"])
+
+
+async def test_a_capped_answer_is_told_of_in_the_reply() -> None:
+    for sent, told in ((body(max_tokens=900), b"50"), (body(max_tokens=9), None), (STREAM, b"50")):
+        reply = json_reply(WHOLE) if sent is not STREAM else FakeReply(said("a", 2), FINISH, USED, DONE)
+        world = World(reply, directory=snapshot(output_cap=50))
+        await world.serve(sent)
+        assert world.client.headers.get(b"x-billing-output-cap") == told

@@ -71,3 +71,21 @@ def test_an_engine_that_folds_names_is_sent_one_spelling_only(engine: str) -> No
     with pytest.raises(InvalidInput, match="write stream in lower case"):
         decide(folding, request(Stream=True), CALLER, CHAT)
     assert decide(directory(), request(Stream=True), CALLER, CHAT).call.stream is False
+
+
+def long(**lengths: int) -> FakeDirectory:
+    return FakeDirectory({KEY: CALLER}, snapshot(**lengths))
+
+
+def test_a_cap_is_asked_for_in_place_of_more_and_known() -> None:
+    capped = decide(long(output_cap=50), request(max_tokens=700), CALLER, CHAT)
+    assert (capped.cap, capped.call.output_max) == (50, 50)
+    assert msgspec.json.decode(capped.body)["max_tokens"] == 50
+    assert decide(long(output_cap=50), request(max_tokens=7), CALLER, CHAT).cap is None
+
+
+def test_a_context_bounds_what_may_be_used() -> None:
+    need = decide(long(context_tokens=40), request(n=2), CALLER, CHAT).need(Expectation(5_000, 4))
+    assert (need.input, need.output, need.output_most) == (len(request(n=2).body) // 4, 80, 80)
+    short = decide(long(context_tokens=40), request(max_tokens=7), CALLER, CHAT).need(Expectation(5_000, 4))
+    assert (short.output, short.output_most, short.input_most) == (7, 7, 40)

@@ -73,6 +73,16 @@ def test_a_limit_of_a_side_reserves_that_side_and_a_strict_one_its_worst_case() 
         assert [(each.side, each.is_strict) for each in asks] == [(side, False), (side, True)]
 
 
+def test_a_guess_reserves_no_more_than_a_part_of_a_burst() -> None:
+    guess = Need(10, 1_024, 40, 4_096, is_guess=True)
+    of = limit(TENANT, Meter.OUTPUT_TOKENS, 1_000)
+    assert [ask_of(each, guess).hold for each in (of, limit(TENANT, Meter.TOKENS, 1_000))] == [250, 250]
+    assert ask_of(limit(TENANT, Meter.OUTPUT_TOKENS, 100_000), guess).hold == 1_024
+    assert ask_of(limit(TENANT, Meter.INPUT_TOKENS, 20), guess).hold == 10
+    assert ask_of(limit(TENANT, Meter.OUTPUT_TOKENS, 1_000, is_strict=True), guess).hold == 1_000
+    assert asked_again(ask_of(of, Need(1, 1, 1, 1)), guess).hold == 250
+
+
 def test_a_strict_limit_knows_no_worst_case_of_an_answer_of_any_length() -> None:
     boundless = Need(10, 20, 40, None)
     assert tokens_of(Side.OUTPUT, boundless, is_strict=True) == math.inf

@@ -21,11 +21,13 @@ def test_before_enough_was_seen_the_default_holds_and_what_the_client_said() -> 
     few = learned([5] * (SEEN_MIN - 1))
     assert [few.output(ACME, "m", said) for said in (None, 9, 5_000)] == [1_024, 9, 1_024]
     assert few.input("m", 403) == 100
+    assert few.is_guess(ACME, "m")
 
 
 def test_then_what_all_but_one_of_the_last_did_not_exceed() -> None:
     known = learned([96] * 70 + [5_000])
     assert [known.output(ACME, "m", said) for said in (None, 9, 5_000)] == [96, 9, 96]
+    assert (known.is_guess(ACME, "m"), known.is_guess(GLOBEX, "m")) == (False, True)
     assert learned([96] * 70 + [400, 5_000]).output(ACME, "m", None) == 400
     assert known.output(GLOBEX, "m", None) == known.output(ACME, "other", None) == 1_024
 
