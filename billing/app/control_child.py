@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from importlib.metadata import version
+from typing import cast
 
 import uvicorn
 import uvloop
@@ -25,6 +26,7 @@ from billing.app.supervisor import StopSignal, read_settings
 from billing.dashboard.access import Access
 from billing.dashboard.caller import trusted_networks
 from billing.dashboard.gate import Gate
+from billing.dashboard.limit_view import Decisions
 from billing.dashboard.pages import Pages
 from billing.dashboard.routes import dashboard_handlers
 from billing.dashboard.watch import EngineWatch
@@ -104,6 +106,12 @@ def _pages(database: Database, settings: Settings, watch: EngineWatch) -> list[C
         InvoicingService(database, now_us, new_id, zone_of),
         watch,
         now_us,
+        lambda: cast(
+            "Decisions",
+            telemetry.sums(
+                settings.metrics_dir, telemetry.LIMIT_DECISIONS_NAME, telemetry.LIMIT_DECISIONS_LABELS
+            ),
+        ),
     )
     trusted = trusted_networks(settings.control.trusted_proxies)
     access = Access(

@@ -1,6 +1,7 @@
 """Gathers what the pages show from the services. Everybody who looks at once is shown the same values."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from billing.dashboard import view
 from billing.dashboard.engine_view import EngineRow, engine_row
 from billing.dashboard.invoice_view import InvoicePage, InvoiceRow, invoice_page, issued_row, preview_row
 from billing.dashboard.kept import Kept
+from billing.dashboard.limit_view import Decisions, LimitRow, limit_rows
 from billing.dashboard.trace_view import TracePage, trace_page
 from billing.dashboard.watch import EngineState
 from billing.invoicing.invoice import InvoiceDocument, InvoiceSummary
@@ -28,7 +30,7 @@ ISSUED_MAX = 8
 PACE_WINDOW_US = 60 * MICROSECONDS_PER_SECOND
 DAY_US = 86_400 * MICROSECONDS_PER_SECOND
 REQUESTS_AGE_US = MICROSECONDS_PER_SECOND // 2
-INVOICES_AGE_US = 3 * MICROSECONDS_PER_SECOND
+INVOICES_AGE_US = LIMITS_AGE_US = 3 * MICROSECONDS_PER_SECOND
 
 
 class Usage(Protocol):
@@ -93,6 +95,10 @@ class Engines(Protocol):
     looked_us: int | None
 
 
+Decided = Callable[[], Decisions]
+"""What limits decided on this machine; reads files, so it is called in a thread."""
+
+
 class Requests(msgspec.Struct, frozen=True):
     """The upper part of the first page, gathered at one instant."""
 
@@ -109,6 +115,7 @@ class Home(msgspec.Struct, frozen=True):
     requests: Requests
     engines: tuple[EngineRow, ...]
     engines_looked: str
+    limits: tuple[LimitRow, ...]
     invoices: tuple[InvoiceRow, ...]
 
 
@@ -116,7 +123,13 @@ class Pages:
     """What each page shows. Raises what the services raise."""
 
     def __init__(
-        self, usage: Usage, recent: Recent, invoicing: Invoicing, engines: Engines, clock: Clock
+        self,
+        usage: Usage,
+        recent: Recent,
+        invoicing: Invoicing,
+        engines: Engines,
+        clock: Clock,
+        decided: Decided = dict,
     ) -> None:
         self._usage = usage
         self._recent = recent
@@ -124,6 +137,8 @@ class Pages:
         self._engines = engines
         self._clock = clock
         self._requests = Kept(self._gather_requests, REQUESTS_AGE_US, clock)
+        self._decided = decided
+        self._limits = Kept(self._gather_limits, LIMITS_AGE_US, clock)
         self._invoices = Kept(self._gather_invoices, INVOICES_AGE_US, clock)
 
     def __repr__(self) -> str:
@@ -133,11 +148,13 @@ class Pages:
         """The first page as things stand."""
         looked_us = self._engines.looked_us
         requests, invoices = await self._requests.get(), await self._invoices.get()
+        limits = await self._limits.get()
         return Home(
             now=f"{written.clock(self._clock())} UTC",
             requests=requests,
             engines=tuple(map(engine_row, self._engines.states)),
             engines_looked="" if looked_us is None else written.ago(looked_us, self._clock()),
+            limits=limits,
             invoices=invoices,
         )
 
@@ -170,6 +187,9 @@ class Pages:
             outcomes=view.outcome_shares(today),
             speed=view.speed(pace, PACE_WINDOW_US),
         )
+
+    async def _gather_limits(self) -> tuple[LimitRow, ...]:
+        return limit_rows(await asyncio.to_thread(self._decided))
 
     async def _gather_invoices(self) -> tuple[InvoiceRow, ...]:
         now_us = self._clock()

@@ -76,10 +76,11 @@ UNRECORDED = Counter(
     ["kind"],
     registry=None,
 )
+LIMIT_DECISIONS_NAME, LIMIT_DECISIONS_LABELS = "billing_limit_decisions_total", ("decision", "scope", "meter")
 LIMIT_DECISIONS = Counter(
-    "billing_limit_decisions_total",
+    LIMIT_DECISIONS_NAME,
     "What limits decided, by the scope and the meter that decided.",
-    ["decision", "scope", "meter"],
+    LIMIT_DECISIONS_LABELS,
     registry=None,
 )
 TOKENS = Counter(
@@ -276,10 +277,23 @@ class Run:
 def exposition(root: Path) -> bytes:
     """The metrics of every run that lives below ``root``, in Prometheus's text format."""
     registry = CollectorRegistry()
-    registry.register(
-        _Files([str(path) for folder in _folders(root) if _lives(folder) for path in folder.glob("*.db")])
-    )
+    registry.register(_files(root))
     return generate_latest(registry)
+
+
+def sums(root: Path, counter: str, labels: Sequence[str]) -> dict[tuple[str, ...], int]:
+    """What every run below ``root`` has counted under a counter's name, by its labels in this order. Reads files."""
+    found: dict[tuple[str, ...], int] = {}
+    for metric in _files(root).collect():
+        for sample in metric.samples:
+            if sample.name == counter:
+                key = tuple(sample.labels[name] for name in labels)
+                found[key] = found.get(key, 0) + int(sample.value)
+    return found
+
+
+def _files(root: Path) -> "_Files":
+    return _Files([str(path) for folder in _folders(root) if _lives(folder) for path in folder.glob("*.db")])
 
 
 class _Files:

@@ -232,3 +232,11 @@ def test_a_taken_port_is_said_and_no_token_opens_nothing(served: str, tmp_path: 
         pass
     with serve_metrics(Settings(data_dir=tmp_path), "127.0.0.1", 0) as other:
         assert ask(f"http://127.0.0.1:{other}/metrics", f"Bearer {TOKEN}").status_code == 503
+
+
+def test_what_one_counter_counted_is_added_up_over_processes(workers: Workers) -> None:
+    for requests in (3, 4):
+        workers.start(requests)
+    assert telemetry.sums(workers.root, "billing_requests_total", ("outcome",)) == {("complete",): 7}
+    assert telemetry.sums(workers.root, "billing_nothing_total", ("outcome",)) == {}
+    assert telemetry.sums(workers.root / "missing", "billing_requests_total", ("outcome",)) == {}
