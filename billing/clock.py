@@ -23,6 +23,11 @@ def to_datetime(instant_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=instant_us)
 
 
+def rfc3339(instant_us: int) -> str:
+    """An instant for machines: ``2026-11-24T10:00:00Z``, with microseconds only where there are any."""
+    return to_datetime(instant_us).isoformat().replace("+00:00", "Z")
+
+
 def from_datetime(moment: datetime) -> int:
     """The instant in microseconds of an aware ``datetime``; raises ``ValueError`` on a naive one."""
     if moment.tzinfo is None:

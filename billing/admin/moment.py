@@ -1,13 +1,13 @@
 """Instants of the admin API: RFC 3339 in UTC on the way out, any offset on the way in."""
 
-from billing.clock import to_datetime
+from billing.clock import rfc3339
 from billing.errors import InvalidInput
 from billing.pricing.instant import OutOfYears, parse_instant
 
 
 def written(instant_us: int) -> str:
     """An instant as ``2026-11-24T10:00:00Z``, with microseconds only where there are any."""
-    return to_datetime(instant_us).isoformat().replace("+00:00", "Z")
+    return rfc3339(instant_us)
 
 
 def written_or_none(instant_us: int | None) -> str | None:

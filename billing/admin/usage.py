@@ -12,11 +12,9 @@ from billing.admin.parameters import InMonth, OfModel, OfTenant, TenantSlug, Usa
 from billing.admin.services import Services
 from billing.admin.trace import TRACE, TraceDocument, trace_document
 from billing.ids import instant_of
-from billing.invoicing.service import UsageReport
-from billing.invoicing.usage_summary import UsageLine
-from billing.metering.rollup import NO_PROVENANCE
+from billing.invoicing.usage_document import UsageLineDocument, UsageSummaryDocument, usage_document
 from billing.metering.stored import StoredCount, StoredRecord
-from billing.tokens.components import Component, Components
+from billing.tokens.components import Component
 
 
 class UsageRecordDocument(msgspec.Struct, frozen=True):
@@ -55,35 +53,6 @@ class UsageRecordDocument(msgspec.Struct, frozen=True):
     end_user: str | None
     tags: dict[str, str]
     recorded_at: str
-
-
-class UsageLineDocument(msgspec.Struct, frozen=True):
-    """The usage of one model whose counts are known in one way; ``tokens`` is null where they are not known.
-
-    The ``components`` ``image``, ``second``, ``gpu_second``, ``character`` and ``search`` are no tokens.
-    """
-
-    model: str
-    provenance: str
-    requests: int
-    tokens: int | None
-    components: dict[str, int | None]
-
-
-class UsageSummaryDocument(msgspec.Struct, frozen=True):
-    """What a tenant used in a month, as of an instant. ``requests_unknown`` used more than is counted."""
-
-    tenant: str
-    period: str
-    start: str
-    end: str
-    as_of: str
-    requests: int
-    requests_unknown: int
-    tokens: int
-    components: dict[str, int]
-    outcomes: dict[str, int]
-    lines: list[UsageLineDocument]
 
 
 _COMPONENTS = dict.fromkeys([part.value for part in Component], 0) | {
@@ -171,7 +140,8 @@ class UsageController(Controller):
         self, services: Services, tenant: TenantSlug, period: InMonth = None
     ) -> UsageSummaryDocument:
         """Tokens and units by model, component and provenance, from the rollups that invoices are made of."""
-        return summary_document(await services.invoicing.usage(tenant, period))
+        found = await services.invoicing.usage(tenant, period)
+        return usage_document(found.tenant.slug, found.period, found.summary, found.as_of_us)
 
 
 def document(record: StoredRecord) -> UsageRecordDocument:
@@ -183,38 +153,3 @@ def document(record: StoredRecord) -> UsageRecordDocument:
 
 
 _SHARED = tuple(name for name in UsageRecordDocument.__struct_fields__ if name not in {"at", "recorded_at"})
-
-
-def summary_document(report: UsageReport) -> UsageSummaryDocument:
-    """A tenant's month as the API shows it."""
-    summary = report.summary
-    return UsageSummaryDocument(
-        tenant=report.tenant.slug,
-        period=str(report.period),
-        start=written(report.period.start_us),
-        end=written(report.period.end_us),
-        as_of=written(report.as_of_us),
-        requests=summary.requests,
-        requests_unknown=sum(line.requests for line in summary.lines if _is_unknown(line)),
-        tokens=summary.tokens.total,
-        components=_components(summary.tokens),
-        outcomes={each.outcome: each.requests for each in summary.outcomes},
-        lines=[_line(line) for line in summary.lines],
-    )
-
-
-def _line(line: UsageLine) -> UsageLineDocument:
-    # Where input or output is unknown, a sum of 0 says nothing.
-    absent = None if _is_unknown(line) else 0
-    components = {part: tokens or absent for part, tokens in _components(line.tokens).items()}
-    return UsageLineDocument(
-        line.model, line.provenance, line.requests, line.tokens.total or absent, components
-    )
-
-
-def _is_unknown(line: UsageLine) -> bool:
-    return line.provenance == NO_PROVENANCE
-
-
-def _components(tokens: Components) -> dict[str, int]:
-    return {part.value: tokens.get(part) for part in Component}

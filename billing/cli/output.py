@@ -18,7 +18,7 @@ from uuid import UUID
 import click
 
 from billing import money
-from billing.clock import MICROSECONDS_PER_SECOND, to_datetime
+from billing.clock import MICROSECONDS_PER_SECOND, rfc3339, to_datetime
 from billing.invoicing.period import Period, instant
 from billing.metering.rollup import NO_PROVENANCE
 
@@ -265,7 +265,7 @@ def span(period: Period) -> str:
 
 def timestamp(instant_us: int | None) -> str | None:
     """An instant for machines: RFC 3339 in UTC."""
-    return None if instant_us is None else to_datetime(instant_us).isoformat().replace("+00:00", "Z")
+    return None if instant_us is None else rfc3339(instant_us)
 
 
 def words(name: str) -> str:

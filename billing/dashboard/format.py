@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from billing import money
-from billing.clock import MICROSECONDS_PER_SECOND, to_datetime
+from billing.clock import MICROSECONDS_PER_SECOND, rfc3339, to_datetime
 
 ABSENT = "–"
 UNKNOWN = "unknown"
@@ -106,7 +106,7 @@ def minute(instant_us: int) -> str:
 
 def timestamp(instant_us: int) -> str:
     """An instant for machines: RFC 3339 in UTC."""
-    return to_datetime(instant_us).isoformat().replace("+00:00", "Z")
+    return rfc3339(instant_us)
 
 
 def short_id(text: str) -> str:

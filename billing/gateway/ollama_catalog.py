@@ -6,7 +6,7 @@ is written as Ollama writes what it does not know.
 
 import msgspec
 
-from billing.clock import to_datetime
+from billing.clock import rfc3339
 from billing.directory.caller import Model
 from billing.gateway.ports import Directory
 from billing.tokens.engines import ENGINES
@@ -58,4 +58,4 @@ def _card(model: Model) -> dict[str, object]:
 
 
 def _moment(instant_us: int) -> str:
-    return to_datetime(instant_us).isoformat().replace("+00:00", "Z")
+    return rfc3339(instant_us)

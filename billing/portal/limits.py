@@ -6,12 +6,12 @@ import msgspec
 from litestar import get
 from litestar.handlers import HTTPRouteHandler
 
+from billing.clock import rfc3339
 from billing.errors import Unavailable
 from billing.limits.bucket import Verdict
 from billing.limits.limit import Limit, Meter, in_force
 from billing.portal.caller import Calling
 from billing.portal.services import Portal
-from billing.portal.usage import written
 
 
 class LimitDocument(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ def _document(was: Limit, now: Limit, verdict: Verdict | None) -> LimitDocument:
         burst=now.burst,
         strict=now.is_strict,
         enforced=now.is_enforced,
-        boosted_until=written(was.boost_until_us) if is_boosted and was.boost_until_us is not None else None,
+        boosted_until=rfc3339(was.boost_until_us) if is_boosted and was.boost_until_us is not None else None,
         remaining=None if verdict is None else verdict.remaining,
         reset_s=None if verdict is None else verdict.reset_us / 1_000_000,
     )

@@ -9,6 +9,7 @@ from billing.clock import (
     is_on_grid,
     month_start,
     next_month_start,
+    rfc3339,
     to_datetime,
 )
 
@@ -68,3 +69,8 @@ def test_a_month_is_half_open_in_utc(moment: str, start: str, following: str) ->
 
 def test_a_datetime_of_an_instant_is_in_utc() -> None:
     assert to_datetime(0) == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_an_instant_for_machines_has_a_fraction_only_where_there_is_one() -> None:
+    assert rfc3339(0) == "1970-01-01T00:00:00Z"
+    assert rfc3339(1_500_000) == "1970-01-01T00:00:01.500000Z"
