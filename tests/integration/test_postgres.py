@@ -221,7 +221,7 @@ ALLOWED = {
         "SELECT * FROM usage_record",
     ],
     "control": ["SELECT * FROM usage_record", "SELECT * FROM price_plan_version"],
-    "portal": ["SELECT * FROM usage_record", "SELECT * FROM usage_rollup"],
+    "portal": ["SELECT * FROM usage_record", "SELECT * FROM usage_rollup", "SELECT * FROM tenant"],
 }  # fmt: skip
 FORBIDDEN = {
     "gateway": [
@@ -244,7 +244,7 @@ FORBIDDEN = {
         "UPDATE price_plan_version SET content = '{}'",
     ],
     "portal": [
-        "SELECT * FROM tenant",
+        "UPDATE tenant SET name = 'x'",
         "SELECT * FROM api_key",
         "SELECT * FROM usage_quarantine",
         "SELECT usage_partitions_ensure(now(), now())",
