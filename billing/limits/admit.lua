@@ -69,6 +69,11 @@ for i = 1, count do
   strict = strict == 1
   if values[i] then
     bucket = parsed(values[i])
+    if strict then
+      -- What was used stays used of the window's amount as it is now.
+      local level = bucket.level
+      bucket.level = bucket.strict and math.max(math.min(0, level), level + burst - bucket.burst) or math.min(burst, level)
+    end
     bucket.amount, bucket.window, bucket.burst, bucket.strict = amount, window, burst, strict
     refill(bucket, now)
   else
@@ -127,7 +132,7 @@ for i = 1, count do
       if is_too_much then
         needed = math.max(needed, bucket.burst)
       end
-      wait = math.max(1, math.ceil((needed - free) * bucket.window / bucket.amount))
+      wait = math.max(1, math.min(TOLD_US_MAX, math.ceil((needed - free) * bucket.window / bucket.amount)))
     end
   end
   local place = 4 * i

@@ -8,7 +8,7 @@ local INPUT, OUTPUT, NEITHER = 1, 2, 3       -- sides; 0 is both together
 local HELD, RUNNING, ENDED = 'h', 'r', 't'   -- first byte of what is kept of a usage id
 local CHARGED, CHARGED_BYTES = '<dd', 16     -- of one that was charged while it runs: input and output, before its promises
 local TOLERANCE, TOLERANCE_SHARE = 0.000000001, 0.00000000000001
-local SLOT_WAIT_US = 1000000
+local SLOT_WAIT_US, TOLD_US_MAX = 1000000, 1000000000000000
 local SPARE_MS, LIFE_MAX_MS = 1000, 1000000000000000
 local keeps_for_ever = false   -- with a made-up time, as tests give, the server's own expiry would not fit
 
@@ -57,7 +57,7 @@ end
 -- How long until so many windows of a strict bucket have begun that `missing` is there.
 local function windows_us(bucket, missing)
   local windows = math.max(1, math.ceil((missing - tolerance(bucket.burst)) / bucket.burst))
-  return window_start(bucket.at, bucket.window) + windows * bucket.window - bucket.at
+  return math.min(TOLD_US_MAX, windows * bucket.window) - (bucket.at - window_start(bucket.at, bucket.window))
 end
 
 -- How long until all of it is there again, of which `free` is there now.
@@ -68,7 +68,7 @@ local function reset_us(bucket, free)
   elseif bucket.strict then
     return windows_us(bucket, bucket.burst - math.min(0, free))
   end
-  return math.max(0, math.ceil(missing * bucket.window / bucket.amount))
+  return math.max(0, math.min(TOLD_US_MAX, math.ceil(missing * bucket.window / bucket.amount)))
 end
 
 -- A bucket in which something is reserved never expires: the reservation would be forgotten with it. One without lives

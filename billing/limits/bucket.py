@@ -27,6 +27,8 @@ TOLERANCE_SHARE = 1e-14
 """What rounding may take from a level, so that waiting exactly the told time is enough: absolute, and of the burst."""
 SLOT_WAIT_US = MICROSECONDS_PER_SECOND
 """The wait told when all slots are taken: nobody knows when a running request ends."""
+TOLD_US_MAX = 10**15
+"""No longer time is told (31 years): a limit that was lowered may be full for longer, and doubles count no further."""
 GUESS_SHARE = 0.25
 """What a guess may reserve of a burst; what is used beyond it is a debt like any other."""
 _SIDES = {Meter.TOKENS: Side.BOTH, Meter.INPUT_TOKENS: Side.INPUT, Meter.OUTPUT_TOKENS: Side.OUTPUT}
@@ -200,9 +202,23 @@ def window_start(now_us: int, window_us: int) -> int:
 
 
 def changed(bucket: Bucket, ask: Ask) -> Bucket:
-    """The same bucket under the limit as it is now; what was used stays used."""
+    """The same bucket under the limit as it is now; what was used stays used.
+
+    Of a strict one the rest of the window's amount as it is now is left; where more was used, nothing is, and that is no debt.
+    """
+    level = bucket.level
+    if ask.is_strict:
+        if bucket.is_strict:
+            level = max(min(0.0, level), level + ask.burst - bucket.burst)
+        else:
+            level = min(ask.burst, level)
     return msgspec.structs.replace(
-        bucket, amount=ask.amount, window_us=ask.window_us, burst=ask.burst, is_strict=ask.is_strict
+        bucket,
+        level=level,
+        amount=ask.amount,
+        window_us=ask.window_us,
+        burst=ask.burst,
+        is_strict=ask.is_strict,
     )
 
 
@@ -270,7 +286,8 @@ def _reset_us(bucket: Bucket, free: float) -> int:
 def _windows_us(missing: float, bucket: Bucket) -> int:
     """How long until so many windows have begun that ``missing`` is there: at least until the next one."""
     windows = max(1, math.ceil((missing - tolerance(bucket.burst)) / bucket.burst))
-    return window_start(bucket.at_us, bucket.window_us) + windows * bucket.window_us - bucket.at_us
+    passed_us = bucket.at_us - window_start(bucket.at_us, bucket.window_us)
+    return min(TOLD_US_MAX, windows * bucket.window_us) - passed_us
 
 
 def counting(limits: Sequence[Limit], verdicts: Sequence[Verdict]) -> Sequence[Limit]:
@@ -288,4 +305,4 @@ def tolerance(burst: float) -> float:
 
 
 def _refill_us(missing: float, bucket: Bucket) -> int:
-    return math.ceil(float(missing) * bucket.window_us / bucket.amount)
+    return min(TOLD_US_MAX, math.ceil(float(missing) * bucket.window_us / bucket.amount))

@@ -121,6 +121,16 @@ def test_a_strict_bucket_is_whole_when_the_next_window_begins_and_not_before() -
     assert [refilled(debt, TURN_US + minutes * MINUTE_US).level for minutes in (0, 1, 2)] == [-30, 30, 60]
 
 
+def test_what_was_used_of_a_strict_bucket_stays_used_when_its_amount_changes() -> None:
+    used_up = charged(STRICT, 0, 50)
+    for amount, level in ((600, 550), (55, 5), (40, 0)):
+        asked = Ask("b", amount, MINUTE_US, amount, 0, 0.0, 1.0, is_strict=True)
+        assert changed(used_up, asked).level == level
+    asked = Ask("b", 60, MINUTE_US, 60, 0, 0.0, 1.0, is_strict=True)
+    assert changed(bucket(900, amount=1_000), asked).level == 60
+    assert changed(bucket(7, amount=1_000), asked).level == 7
+
+
 def test_a_strict_bucket_tells_when_its_window_ends() -> None:
     asked = Ask("b", 60, MINUTE_US, 60, 0, 0.0, 30.0, is_strict=True)
     left = TURN_US - NOW_US
