@@ -42,6 +42,7 @@ class DirectoryService:
         self._fresh_us: int | None = None
         self.snapshot = Snapshot()
         self.failures = 0
+        self._is_copy_missed = False
 
     def __repr__(self) -> str:
         return f"<DirectoryService {self.snapshot!r} failures={self.failures}>"
@@ -146,7 +147,11 @@ class DirectoryService:
             else:
                 os.utime(self._copy)
         except OSError as fault:
-            _log.warning("the directory's copy on disk cannot be written: %s", fault)
+            if not self._is_copy_missed:
+                _log.warning("the directory's copy on disk cannot be written: %s", fault)
+            self._is_copy_missed = True
+        else:
+            self._is_copy_missed = False
 
     async def follow(self) -> None:
         """Refresh for ever, until cancelled; after a failure at the same pace, so that a return is noticed at once."""

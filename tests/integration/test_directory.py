@@ -224,13 +224,16 @@ async def test_a_start_without_postgres_knows_its_callers_from_the_copy(
     await nowhere.close()
 
 
-async def test_a_copy_that_cannot_be_written_costs_nothing_else(
-    control: Database, gateway: Database, tmp_path: Path
+async def test_a_copy_that_cannot_be_written_costs_nothing_else_and_is_said_once(
+    control: Database, gateway: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = await new_key(control, "acme")
     directory = service(gateway, tmp_path / "no" / "such" / "folder")
     await directory.load()
+    for _ in range(3):
+        await directory.refresh()
     assert directory.caller(key, now_us()).tenant == "acme"
+    assert caplog.text.count("copy on disk cannot be written") == 1
 
 
 async def test_nobody_is_served_on_a_directory_that_was_not_confirmed_for_too_long(
