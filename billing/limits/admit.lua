@@ -104,6 +104,9 @@ if is_new and (is_admitted or is_forced) then
     if fit[i] or is_forced then
       local bucket, hold = buckets[i], holds[i]
       bucket.level = bucket.level - takes[i]
+      if bucket.strict then
+        bucket.level = math.min(bucket.burst, bucket.level)
+      end
       bucket.reserved = bucket.reserved + hold
       write(KEYS[FIRST_BUCKET + i - 1], bucket)
       if hold > 0 or is_running then

@@ -233,8 +233,11 @@ def fits(bucket: Bucket, ask: Ask) -> bool:
 
 
 def taken(bucket: Bucket, ask: Ask) -> Bucket:
-    """The bucket after an ask was granted."""
-    return msgspec.structs.replace(bucket, level=bucket.level - ask.take, reserved=bucket.reserved + ask.hold)
+    """The bucket after an ask was granted. A window holds no more than its amount, whatever is announced in it."""
+    level = bucket.level - ask.take
+    if bucket.is_strict:
+        level = min(bucket.burst, level)
+    return msgspec.structs.replace(bucket, level=level, reserved=bucket.reserved + ask.hold)
 
 
 def charged(bucket: Bucket, hold: float, used: float) -> Bucket:

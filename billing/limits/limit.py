@@ -85,6 +85,8 @@ class Limit(msgspec.Struct, frozen=True):
         """The limit as it holds now: with a larger amount, and as much more burst, while it is boosted."""
         if self.boost is None or self.boost_until_us is None or now_us >= self.boost_until_us:
             return self
+        if self.boost <= self.amount:
+            return self  # the limit was raised since, beyond its boost
         burst = None if self.burst is None else self.burst * self.boost // self.amount
         return msgspec.structs.replace(self, amount=self.boost, burst=burst, boost=None, boost_until_us=None)
 

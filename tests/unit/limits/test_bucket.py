@@ -131,6 +131,13 @@ def test_what_was_used_of_a_strict_bucket_stays_used_when_its_amount_changes() -
     assert changed(bucket(7, amount=1_000), asked).level == 7
 
 
+def test_what_is_announced_makes_no_window_larger() -> None:
+    asked = Ask("b", 60, MINUTE_US, 60, 0, -40.0, 40.0, is_strict=True)
+    after = taken(STRICT, asked)
+    assert (after.level, after.reserved) == (60, 40)
+    assert taken(charged(STRICT, 0, 50), asked).level == 50
+
+
 def test_a_strict_bucket_tells_when_its_window_ends() -> None:
     asked = Ask("b", 60, MINUTE_US, 60, 0, 0.0, 30.0, is_strict=True)
     left = TURN_US - NOW_US

@@ -137,3 +137,8 @@ def test_a_boost_is_larger_and_not_for_ever(amount: int, until_us: int, param: s
         check_boost(limit(TENANT, amount=50), amount, until_us, NOW_US)
     assert refusal.value.param == param
     check_boost(limit(TENANT, amount=50), 51, NOW_US + 1, NOW_US)
+
+
+def test_a_limit_that_was_raised_beyond_its_boost_is_what_it_is() -> None:
+    raised = limit(TENANT, amount=1_000, burst=1, boost=100, boost_until_us=NOW_US)
+    assert raised.at(NOW_US - 1) is raised
